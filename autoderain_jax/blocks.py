@@ -1,0 +1,137 @@
+"""The network's parts: choosable convolution, squeeze-and-excitation, RSEB, and changes of resolution.
+
+A choice with several options is open: its weights hold every option and a row of gates selects among them. A choice
+with one option is decided: it holds and runs that option alone and needs no gates. Supernet and derived network are
+the same modules with open and with decided choices, so that they cannot drift apart.
+
+All tensors are NHWC. The residual squeeze-and-excitation block (RSEB) is named in the paper's abstract; its details
+are ours, after RSEN (Fu et al., arXiv 2006.00757) and SENet (Hu et al., CVPR 2018).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from autoderain_jax.search_space import candidate, compose, convolve
+
+
+class ChoiceConv(nn.Module):
+    """A convolution whose type is chosen.
+
+    Attributes:
+      features: output channels.
+      options: names of candidates; more than one makes the choice open.
+    """
+
+    features: int
+    options: tuple[str, ...]
+
+    @nn.compact
+    def __call__(self, x: jax.Array, gates: jax.Array | None = None) -> jax.Array:
+        """Maps (b, h, w, in) to (b, h, w, features); ``gates`` (K,) select among the K open options."""
+        candidates = [candidate(name) for name in self.options]
+        weights = [self.param(c.name, c.init, x.shape[-1], self.features) for c in candidates]
+        bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
+        if len(candidates) == 1:
+            y = candidates[0].apply(weights[0], x)
+        else:
+            kernels = [c.embed(w) for c, w in zip(candidates, weights, strict=True)]
+            y = convolve(x, compose(kernels, gates).astype(x.dtype))
+        return y + bias.astype(x.dtype)
+
+
+class SqueezeExcite(nn.Module):
+    """Channel attention: pool, 1x1 to c/reduction, relu, 1x1 to c, sigmoid, scale.
+
+    Attributes:
+      reduction: the factor by which the hidden layer is narrower than the input.
+      pool_window: (height, width) in pixels of ``x`` to pool over around each pixel; None pools the whole image.
+        Pooling as in training, over a window of the training patch's size, avoids the gap between statistics of
+        patches and of whole images (Chu et al., ECCV 2022).
+    """
+
+    reduction: int
+    pool_window: tuple[int, int] | None = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """The scale that multiplies ``x`` (b, h, w, c): (b, 1, 1, c), or (b, h, w, c) for windowed pooling."""
+        channels = x.shape[-1]
+        s = window_mean(x, self.pool_window) if self.pool_window else x.mean((1, 2), keepdims=True)
+        s = nn.relu(nn.Dense(max(channels // self.reduction, 4), dtype=x.dtype, name="squeeze")(s))
+        return nn.sigmoid(nn.Dense(channels, dtype=x.dtype, name="excite")(s))
+
+
+class RSEB(nn.Module):
+    """Residual squeeze-and-excitation block: ``x + SE(conv_b(relu(conv_a(x))))``, SE or none.
+
+    Attributes:
+      choices: options of ``conv_a``, ``conv_b`` (candidates) and ``se`` (``off``, ``on``).
+      reduction, pool_window: of the squeeze-and-excitation block.
+    """
+
+    choices: Mapping[str, tuple[str, ...]]
+    reduction: int = 4
+    pool_window: tuple[int, int] | None = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, gates: Mapping[str, jax.Array] | None = None) -> jax.Array:
+        """Maps (b, h, w, c) to the same shape; ``gates`` has a row for every open choice."""
+        gates = gates or {}
+        channels = x.shape[-1]
+        h = ChoiceConv(channels, self.choices["conv_a"], name="conv_a")(x, gates.get("conv_a"))
+        h = ChoiceConv(channels, self.choices["conv_b"], name="conv_b")(nn.relu(h), gates.get("conv_b"))
+        if "on" in self.choices["se"]:
+            scale = SqueezeExcite(self.reduction, self.pool_window, name="se")(h)
+            if len(self.choices["se"]) > 1:
+                off, on = gates["se"].astype(x.dtype)
+                scale = off + on * scale
+            h = h * scale
+        return x + h
+
+
+class Downsample(nn.Module):
+    """Halves height and width (which must be even) by a 2x2 convolution of stride 2."""
+
+    features: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps (b, h, w, c) to (b, h/2, w/2, features)."""
+        return nn.Conv(self.features, (2, 2), (2, 2), padding="VALID", dtype=x.dtype)(x)
+
+
+class Upsample(nn.Module):
+    """Doubles height and width by a 1x1 convolution and pixel shuffle."""
+
+    features: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps (b, h, w, c) to (b, 2h, 2w, features)."""
+        b, h, w, _ = x.shape
+        x = nn.Dense(4 * self.features, dtype=x.dtype)(x)
+        x = x.reshape(b, h, w, 2, 2, self.features).transpose(0, 1, 3, 2, 4, 5)
+        return x.reshape(b, 2 * h, 2 * w, self.features)
+
+
+def window_mean(x: jax.Array, window: tuple[int, int]) -> jax.Array:
+    """Mean of ``x`` (b, h, w, c) over a window around each pixel, of the same shape.
+
+    At the border the window stays inside the image, whole. A window as large as the image gives its global mean.
+    """
+    for axis, size in zip((1, 2), window, strict=True):
+        length = x.shape[axis]
+        size = min(size, length)
+        # Differences of running sums; float32, and relative to the mean, so that long sums lose no digits.
+        centre = x.mean(axis, keepdims=True, dtype=jnp.float32)
+        sums = jnp.cumsum(x.astype(jnp.float32) - centre, axis)
+        sums = jnp.concatenate([jnp.zeros_like(centre), sums], axis)
+        starts = np.clip(np.arange(length) - size // 2, 0, length - size)
+        x = (centre + (jnp.take(sums, starts + size, axis) - jnp.take(sums, starts, axis)) / size).astype(x.dtype)
+    return x

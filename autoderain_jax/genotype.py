@@ -1,0 +1,149 @@
+"""The searched result: which option every choice takes. Readable, hand-editable, versioned JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from autoderain_jax.errors import InputError
+from autoderain_jax.network import NetworkConfig, open_choices
+from autoderain_jax.proximal import prox_one_hot
+from autoderain_jax.search_space import CANDIDATES, SE_OPTIONS, Choices, Rows
+
+FORMAT = "autoderain-genotype"
+VERSION = 1
+KNOWN_OPTIONS = {"conv_a": tuple(CANDIDATES), "conv_b": tuple(CANDIDATES), "se": SE_OPTIONS}
+
+
+@dataclasses.dataclass(frozen=True)
+class Genotype:
+    """A decided architecture.
+
+    Attributes:
+      blocks: block name -> {"conv_a": candidate, "conv_b": candidate, "se": "on" or "off"}.
+      origin: where it came from (preset, data, seed, steps), for the reader; nothing depends on it but defaults.
+    """
+
+    blocks: Mapping[str, Mapping[str, str]]
+    origin: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def choices(self) -> Choices:
+        """The same as choices with one option each, the form that ``DerainNet`` takes."""
+        return {block: {name: (option,) for name, option in row.items()} for block, row in self.blocks.items()}
+
+    def check_fits(self, config: NetworkConfig, source: str = "the genotype") -> None:
+        """Raises ``InputError`` unless there is a choice for every block of the network and none besides."""
+        wanted = set(config.block_names())
+        missing, surplus = sorted(wanted - set(self.blocks)), sorted(set(self.blocks) - wanted)
+        if missing or surplus:
+            problem = f"lacks block {missing[0]!r}" if missing else f"has an additional block {surplus[0]!r}"
+            raise InputError(
+                f"{source} does not fit a network with blocks {config.blocks} (it {problem}); "
+                "choose the --preset it was searched with"
+            )
+
+    def to_json(self) -> str:
+        """The text of a genotype file."""
+        content = {"format": FORMAT, "version": VERSION, "origin": dict(self.origin), "blocks": self.blocks}
+        return json.dumps(content, indent=2) + "\n"
+
+    def save(self, path: str | Path) -> None:
+        """Writes the genotype, replacing the file whole."""
+        path = Path(path)
+        partial = path.with_name(path.name + ".partial")
+        partial.write_text(self.to_json())
+        partial.replace(path)
+
+    @classmethod
+    def from_json(cls, text: str, source: str = "genotype") -> Genotype:
+        """Reads and validates; raises ``InputError`` naming ``source`` and what is wrong."""
+        try:
+            content = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise InputError(f"{source} is not JSON: {error}") from None
+        if not isinstance(content, dict) or content.get("format") != FORMAT:
+            raise InputError(f'{source} is not a genotype: "format" must be "{FORMAT}"')
+        if content.get("version") != VERSION:
+            raise InputError(f"{source} has genotype version {content.get('version')!r}; this release reads {VERSION}")
+        blocks = content.get("blocks")
+        if not isinstance(blocks, dict) or not blocks:
+            raise InputError(f'{source}: "blocks" must map block names to their choices')
+        for block, row in blocks.items():
+            _check_row(row, f"{source}, block {block!r}")
+        origin = content.get("origin", {})
+        if not isinstance(origin, dict):
+            raise InputError(f'{source}: "origin" must be an object')
+        return cls(blocks, origin)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Genotype:
+        """Reads a genotype file; raises ``InputError`` if it is missing or not valid."""
+        try:
+            text = Path(path).read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not text"
+            raise InputError(f"cannot read genotype {path}: {reason}") from None
+        return cls.from_json(text, str(path))
+
+
+def _check_row(row: Any, where: str) -> None:
+    if not isinstance(row, dict) or set(row) != set(KNOWN_OPTIONS):
+        raise InputError(f"{where}: needs exactly the choices {', '.join(KNOWN_OPTIONS)}")
+    for name, option in row.items():
+        if option not in KNOWN_OPTIONS[name]:
+            kind = "SE option" if name == "se" else "candidate"
+            known = ", ".join(KNOWN_OPTIONS[name])
+            raise InputError(f"{where}, {name}: unknown {kind} {option!r}; known are {known}")
+
+
+def derive(choices: Choices, rows: Rows, rng: jax.Array, origin: Mapping[str, Any] | None = None) -> Genotype:
+    """Takes the option with the largest entry of every row (of alphas, or of shares); ``rng`` breaks ties."""
+    gates = prox_one_hot(rows, rng)
+    blocks = {
+        block: {name: options[int(gates[block][name].argmax())] for name, options in names.items()}
+        for block, names in choices.items()
+    }
+    return Genotype(blocks, origin or {})
+
+
+def uniform(config: NetworkConfig, conv: str, se: str = "on") -> Genotype:
+    """The hand-designed network with one type of convolution everywhere."""
+    genotype = Genotype({block: {"conv_a": conv, "conv_b": conv, "se": se} for block in config.block_names()})
+    return Genotype.from_json(genotype.to_json(), f"the network of {conv}")
+
+
+def one_hot_gates(choices: Choices, genotype: Genotype) -> Rows:
+    """Gates that select the genotype in the supernet."""
+    return {
+        block: {
+            name: np.asarray([option == genotype.blocks[block][name] for option in options], np.float32)
+            for name, options in names.items()
+        }
+        for block, names in choices.items()
+    }
+
+
+def inherit(supernet_params: Mapping[str, Any], genotype: Genotype) -> dict[str, Any]:
+    """The supernet's weights that the derived network has, in its own layout; nothing is copied."""
+    params = dict(supernet_params)
+    for block, row in genotype.blocks.items():
+        weights = dict(params[block])
+        for name in ("conv_a", "conv_b"):
+            weights[name] = {key: weights[name][key] for key in (row[name], "bias")}
+        if row["se"] == "off":
+            weights.pop("se", None)
+        params[block] = weights
+    return params
+
+
+def search_space_size(config: NetworkConfig) -> int:
+    """Number of architectures that the search chooses among."""
+    rows = jax.tree.leaves(open_choices(config), is_leaf=lambda leaf: isinstance(leaf, tuple))
+    return int(np.prod([len(options) for options in rows], dtype=object))

@@ -1,0 +1,119 @@
+"""The U-shaped deraining network, supernet and derived network in one description.
+
+The abstract of the paper says: U-shaped, mainly of RSEBs. Widths, depths, resampling, skips and the residual to the
+input are ours, after RSEN (Fu et al., arXiv 2006.00757).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from autoderain_jax.blocks import RSEB, Downsample, Upsample
+from autoderain_jax.search_space import DEFAULT_CANDIDATES, SE_OPTIONS, Choices, Rows, candidate
+
+
+@dataclasses.dataclass(frozen=True)
+class NetworkConfig:
+    """Shape of the network.
+
+    Attributes:
+      width: channels at full resolution; each level below has twice as many.
+      blocks: RSEBs per level, from full resolution down; the last is the bottleneck, the others count for the
+        encoder and again for the decoder.
+      candidates: types of convolution that the search chooses among.
+      reduction: the factor by which squeeze-and-excitation narrows its hidden layer.
+      dtype: precision of the computation, float32 or bfloat16; weights are float32.
+    """
+
+    width: int = 24
+    blocks: tuple[int, ...] = (1, 1, 2)
+    candidates: tuple[str, ...] = DEFAULT_CANDIDATES
+    reduction: int = 4
+    dtype: str = "float32"
+
+    @property
+    def stride(self) -> int:
+        """Height and width are padded to multiples of this many pixels inside the network."""
+        return 2 ** (len(self.blocks) - 1)
+
+    def block_names(self) -> dict[str, int]:
+        """Name of every RSEB, in the order of computation, with its level."""
+        levels = range(len(self.blocks) - 1)
+        names = {f"encoder{level}_block{i}": level for level in levels for i in range(self.blocks[level])}
+        names |= {f"bottleneck_block{i}": len(levels) for i in range(self.blocks[-1])}
+        decoder = {f"decoder{level}_block{i}": level for level in reversed(levels) for i in range(self.blocks[level])}
+        return names | decoder
+
+
+def open_choices(config: NetworkConfig) -> Choices:
+    """The supernet's choices: in every RSEB, two convolutions of any candidate type, and SE off or on."""
+    for name in config.candidates:
+        candidate(name)
+    rows = {"conv_a": config.candidates, "conv_b": config.candidates, "se": SE_OPTIONS}
+    return {block: dict(rows) for block in config.block_names()}
+
+
+class DerainNet(nn.Module):
+    """``rainy + head(decoder(encoder(stem(rainy))))``.
+
+    Attributes:
+      config: shape of the network.
+      choices: options left in every RSEB; ``open_choices(config)`` for the supernet, a genotype's for a derived
+        network.
+      pool_window: side in pixels of the window that squeeze-and-excitation pools over; None, as in training, pools
+        the whole input.
+    """
+
+    config: NetworkConfig
+    choices: Mapping[str, Mapping[str, tuple[str, ...]]]
+    pool_window: int | None = None
+
+    @nn.compact
+    def __call__(self, rainy: jax.Array, gates: Rows | None = None) -> jax.Array:
+        """Removes rain.
+
+        Args:
+          rainy: (b, h, w, 3) in [0, 1], of any height and width.
+          gates: one row per open choice; None if all are decided.
+
+        Returns:
+          Restored images of the same shape, float32, not clipped.
+        """
+        height, width = rainy.shape[1:3]
+        pad = [(0, -size % self.config.stride) for size in (height, width)]
+        padded = jnp.pad(rainy, ((0, 0), *pad, (0, 0)), "reflect")
+        x = nn.Conv(self.config.width, (3, 3), dtype=self.config.dtype, name="stem")(padded)
+        x = self.body(x, gates or {})
+        # A zero head makes the untrained network the identity, so that training starts from the rainy image.
+        x = nn.Conv(3, (3, 3), dtype=self.config.dtype, name="head", kernel_init=nn.initializers.zeros_init())(x)
+        return rainy + x[:, :height, :width].astype(jnp.float32)
+
+    def body(self, x: jax.Array, gates: Rows) -> jax.Array:
+        """Encoder, bottleneck and decoder: (b, h, w, width) to the same shape."""
+        *levels, bottleneck = self.config.blocks
+        skips = []
+        for level, blocks in enumerate(levels):
+            x = self.rsebs(x, gates, f"encoder{level}", blocks, level)
+            skips.append(x)
+            x = Downsample(2 * x.shape[-1], name=f"down{level}")(x)
+        x = self.rsebs(x, gates, "bottleneck", bottleneck, len(levels))
+        for level, blocks in reversed(list(enumerate(levels))):
+            x = Upsample(x.shape[-1] // 2, name=f"up{level}")(x)
+            x = jnp.concatenate([x, skips[level]], -1)
+            x = nn.Dense(x.shape[-1] // 2, dtype=x.dtype, name=f"skip{level}")(x)
+            x = self.rsebs(x, gates, f"decoder{level}", blocks, level)
+        return x
+
+    def rsebs(self, x: jax.Array, gates: Rows, stage: str, blocks: int, level: int) -> jax.Array:
+        """A run of RSEBs at one resolution."""
+        side = self.pool_window and max(self.pool_window >> level, 1)
+        window = (side, side) if side else None
+        for i in range(blocks):
+            name = f"{stage}_block{i}"
+            x = RSEB(self.choices[name], self.config.reduction, window, name=name)(x, gates.get(name))
+        return x

@@ -1,0 +1,147 @@
+r"""Proximal operators for architecture parameters, and the optax transform that applies them.
+
+MDARTS optimises architecture parameters by proximal gradient, "in the spirit of binary-network training" (the
+paper's abstract). Two published ways of doing so are offered; which one the paper uses is not known, so both are ours:
+
+* ``lazy`` keeps continuous alphas and takes gradients at their projection on the one-hot set (NASP, Yao et al., AAAI
+  2020; BinaryConnect, Courbariaux et al., NeurIPS 2015);
+* ``eager`` also pulls the alphas themselves toward that set, ever more strongly (ProxQuant, Bai et al., ICLR 2019).
+
+Alphas live on the simplex, the convex hull of the one-hot vectors, where NASP has the box [0, 1]: gates of a row sum
+to one, so only differences within a row mean anything. In a box the part that all gates of a row share (a price on
+every option, say) drives all of its alphas into the same corner, where every choice is a tie.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+PyTree = Any
+
+
+def prox_one_hot(rows: PyTree, rng: jax.Array | None = None) -> PyTree:
+    """Projects every row on the set of one-hot vectors: 1 at its largest entry, 0 elsewhere.
+
+    Args:
+      rows: arrays of shape (..., K), one row along the last axis for each choice.
+      rng: breaks ties uniformly at random. Without it, ties go to the first of the largest entries.
+
+    Returns:
+      Arrays like ``rows`` with exactly one 1.0 in each row.
+    """
+    leaves, treedef = jax.tree.flatten(rows)
+    if rng is not None:
+        # Only exact ties are decided by the noise: it is compared among the largest entries alone.
+        rngs = jax.random.split(rng, len(leaves))
+        leaves = [
+            jnp.where(row == row.max(-1, keepdims=True), jax.random.uniform(key, row.shape, row.dtype), -1.0)
+            for key, row in zip(rngs, leaves, strict=True)
+        ]
+    return treedef.unflatten([jax.nn.one_hot(row.argmax(-1), row.shape[-1], dtype=row.dtype) for row in leaves])
+
+
+def prox_simplex(rows: PyTree) -> PyTree:
+    """Projects every row on the simplex: entries in [0, 1] that sum to 1.
+
+    Args:
+      rows: arrays of shape (..., K).
+    """
+
+    def project(array: jax.Array) -> jax.Array:
+        flat = array.reshape(-1, array.shape[-1])
+        return jax.vmap(optax.projections.projection_simplex)(flat).reshape(array.shape)
+
+    return jax.tree.map(project, rows)
+
+
+def prox_pull(tree: PyTree, strength: jax.Array | float) -> PyTree:
+    r"""Proximal operator of :math:`\frac{\lambda}{2}\,\mathrm{dist}^2(a, \text{one-hot})`, row by row.
+
+    It moves each row the fraction :math:`\lambda / (1 + \lambda)` of its way to the nearest one-hot vector.
+
+    Args:
+      tree: arrays of shape (..., K).
+      strength: :math:`\lambda \ge 0`; 0 leaves the rows alone.
+    """
+    return jax.tree.map(lambda row, target: (row + strength * target) / (1.0 + strength), tree, prox_one_hot(tree))
+
+
+def centre_rows() -> optax.GradientTransformation:
+    """Subtracts the mean of every row of the updates: what remains is the part along the simplex.
+
+    Put before a transform that normalises each element, such as Adam, which would otherwise see little but the part
+    that the row's gates share.
+    """
+    return optax.stateless(lambda updates, params: jax.tree.map(lambda row: row - row.mean(-1, keepdims=True), updates))
+
+
+class ProximalState(NamedTuple):
+    """State of ``proximal``: the number of updates done."""
+
+    count: jax.Array
+
+
+def proximal(mode: str = "lazy", pull: optax.ScalarOrSchedule = 0.0) -> optax.GradientTransformationExtraArgs:
+    r"""Ends a chain of transforms so that ``params + updates`` is the proximal point.
+
+    .. math::
+
+      \alpha \leftarrow \mathrm{prox}_\Delta(\alpha + u) \quad (\text{lazy}), \qquad
+      \alpha \leftarrow \mathrm{prox}_\Delta(\mathrm{prox}_{\lambda_t R}(\alpha + u)) \quad (\text{eager}),
+
+    where :math:`u` is the update of the transforms before it, :math:`\Delta` the simplex and :math:`R` half the
+    squared distance to the one-hot set.
+
+    Args:
+      mode: ``lazy`` or ``eager``.
+      pull: :math:`\lambda_t`, a constant or a schedule of the update count; used by ``eager`` alone.
+
+    Returns:
+      An ``optax.GradientTransformationExtraArgs`` whose ``update`` needs ``params``, rows on the simplex. The sum of
+      both is the proximal point, to the last bit where an entry becomes 0 and to round-off elsewhere.
+
+    Raises:
+      ValueError: an unknown mode, or ``update`` called without ``params``.
+
+    Example:
+      >>> import jax.numpy as jnp, optax
+      >>> transform = optax.chain(optax.sgd(1.0), proximal("lazy"))
+      >>> alphas = jnp.array([0.5, 0.5])
+      >>> updates, _ = transform.update(jnp.array([-0.25, 0.25]), transform.init(alphas), alphas)
+      >>> optax.apply_updates(alphas, updates)
+      Array([0.75, 0.25], dtype=float32)
+    """
+    if mode not in ("lazy", "eager"):
+        raise ValueError(f"mode must be 'lazy' or 'eager', not {mode!r}")
+
+    def init_fn(params: PyTree) -> ProximalState:
+        del params
+        return ProximalState(count=jnp.zeros((), jnp.int32))
+
+    def update_fn(updates, state, params=None, **extra_args):
+        del extra_args
+        if params is None:
+            raise ValueError("proximal needs the current parameters: call update(updates, state, params)")
+        point = optax.apply_updates(params, updates)
+        if mode == "eager":
+            point = prox_pull(point, pull(state.count) if callable(pull) else pull)
+        point = prox_simplex(point)
+        return jax.tree.map(jnp.subtract, point, params), ProximalState(count=state.count + 1)
+
+    return optax.GradientTransformationExtraArgs(init_fn, update_fn)
+
+
+def proximal_gradient(
+    learning_rate: optax.ScalarOrSchedule, mode: str = "lazy", pull: optax.ScalarOrSchedule = 0.0
+) -> optax.GradientTransformationExtraArgs:
+    """The optimiser of the architecture parameters: Adam along the simplex, then ``proximal``.
+
+    Args:
+      learning_rate: of Adam; an alpha moves by at most about this much a step.
+      mode, pull: as for ``proximal``.
+    """
+    return optax.chain(centre_rows(), optax.adam(learning_rate), proximal(mode, pull))

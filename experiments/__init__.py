@@ -1,0 +1,1 @@
+"""``python -m experiments.X``: thin commands over functions with a typed configuration."""

@@ -1,0 +1,55 @@
+"""What all commands share: a command line made from a dataclass, and errors in one sentence."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import tyro
+from rich.console import Console
+
+from autoderain_jax.errors import InputError
+
+Config = TypeVar("Config")
+
+
+def parse(config: type[Config], args: Sequence[str] | None = None, default: Config | None = None, **options) -> Config:
+    """Reads the command line into a dataclass; prints help or a usage error and exits where it has to."""
+    if default is not None:
+        options["default"] = default
+    return tyro.cli(config, args=args, config=(tyro.conf.AvoidSubcommands, tyro.conf.FlagCreatePairsOff), **options)
+
+
+def peek(option: str, args: Sequence[str]) -> str | None:
+    """The value of one option, read before the others: presets decide what the others default to."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument(option)
+    try:
+        return getattr(parser.parse_known_args(args)[0], option.lstrip("-").replace("-", "_"))
+    except SystemExit:
+        return None
+
+
+def run(main: Callable[[], int | None]) -> None:
+    """Runs a command and exits: 0 on success, 2 with one sentence on bad input, 130 when interrupted."""
+    try:
+        code = main() or 0
+    except InputError as error:
+        say(f"error: {error}")
+        code = 2
+    except KeyboardInterrupt:
+        say("interrupted")
+        code = 130
+    sys.exit(code)
+
+
+def say(sentence: str) -> None:
+    """Prints to standard error."""
+    print(sentence, file=sys.stderr)
+
+
+def console() -> Console:
+    """Where commands print: colours and bars on a terminal, plain lines of any length elsewhere."""
+    return Console(soft_wrap=True, highlight=False)

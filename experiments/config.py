@@ -1,0 +1,140 @@
+"""Typed configurations of the commands, and the presets by name.
+
+The dataclasses are the command line: their fields are its options, their docstrings its help, and a preset is a set
+of other defaults.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any, Literal
+
+from autoderain_jax.errors import InputError
+from autoderain_jax.losses import parse_loss
+from autoderain_jax.network import NetworkConfig, open_choices
+from data_pipelines import BUILTIN
+
+Preset = Literal["tiny", "small", "base"]
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingConfig:
+    """What search and retraining have in common."""
+
+    workdir: Path | None = None
+    """Folder for everything the run writes; the same folder again resumes. Without it, one is made in runs/."""
+    preset: Preset = "tiny"
+    """Set of defaults: tiny (a demonstration in minutes on a CPU), small (useful, on a CPU) or base (a GPU)."""
+    data: str = BUILTIN
+    """Folder with rainy/ and clean/ (or train/ and test/ with these inside), or 'synthetic': rain rendered over the
+    photographs that scikit-image ships."""
+    seed: int = 0
+    """Seed of everything random: weights, patches, paths, ties."""
+    steps: int = 300
+    """Training steps, warm-up included."""
+    batch: int = 4
+    """Patches per step."""
+    patch: int = 64
+    """Side of the square training patches in pixels."""
+    learning_rate: float = 1e-3
+    """Of Adam on the weights, at its peak; it falls to zero along a cosine."""
+    loss: str = "charbonnier"
+    """Training loss: charbonnier, l1, negative_ssim, or a mix such as charbonnier+0.1*negative_ssim."""
+    checkpoint_minutes: float = 5.0
+    """Minutes between checkpoints; one is also saved at the end and when the run is interrupted."""
+    network: NetworkConfig = dataclasses.field(default_factory=lambda: NetworkConfig(width=12, blocks=(1, 1)))
+    """Shape of the network."""
+
+    def check(self) -> None:
+        """Raises ``InputError`` naming the first option whose value makes no sense."""
+        for name in ("steps", "batch", "patch", "learning_rate", "checkpoint_minutes"):
+            if not getattr(self, name) > 0:
+                raise InputError(f"--{name.replace('_', '-')} must be positive, not {getattr(self, name)}")
+        if not 0 <= self.seed < 2**32:
+            raise InputError(f"--seed must be in [0, 2^32), not {self.seed}")
+        if "negative_ssim" in self.loss and self.patch < 11:
+            raise InputError(f"--patch must be at least 11 for negative_ssim, not {self.patch}")
+        parse_loss(self.loss)
+        _check_network(self.network)
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchConfig(TrainingConfig):
+    """Search an architecture by MDARTS: writes genotype.json and report.html."""
+
+    warmup: float = 0.5
+    """Share of the steps that train random paths before the alphas are touched, so that no candidate is judged
+    untrained."""
+    alphas_learning_rate: float = 6e-3
+    """Of Adam on the architecture parameters, whose rows lie in [0, 1] and sum to 1."""
+    mode: Literal["lazy", "eager"] = "lazy"
+    """Proximal gradient: lazy (alphas on the simplex, gradients at their one-hot projection) or eager (alphas also
+    pulled toward one-hot, ever more strongly)."""
+    pull: float = 0.05
+    """Strength of the eager pull at the end of the search; it grows linearly from zero."""
+    cost_weight: float = 2e-4
+    """Price of computation: this times (MACs / MACs of the dearest architecture) is added to the held-out loss."""
+    held_out: float = 0.2
+    """Share of the training images held out, whole, for the alphas."""
+
+    def check(self) -> None:
+        """Raises ``InputError`` naming the first option whose value makes no sense."""
+        super().check()
+        for name in ("warmup", "held_out"):
+            if not 0 <= getattr(self, name) < 1:
+                raise InputError(f"--{name.replace('_', '-')} must be in [0, 1), not {getattr(self, name)}")
+        for name in ("alphas_learning_rate", "pull", "cost_weight"):
+            if not getattr(self, name) >= 0:
+                raise InputError(f"--{name.replace('_', '-')} must not be negative, not {getattr(self, name)}")
+
+
+@dataclasses.dataclass(frozen=True)
+class RetrainConfig(TrainingConfig):
+    """Train a searched network from scratch: writes model/ and report.html."""
+
+    genotype: Path = Path("genotype.json")
+    """The genotype file that a search wrote; its preset is the default of --preset."""
+    held_out: float = 0.05
+    """Share of the training images held out, whole, to choose the best weights; a part of the search's."""
+    validations: int = 10
+    """How many times, evenly spread, the held-out images are scored."""
+
+    def check(self) -> None:
+        """Raises ``InputError`` naming the first option whose value makes no sense."""
+        super().check()
+        if not 0 <= self.held_out < 1:
+            raise InputError(f"--held-out must be in [0, 1), not {self.held_out}")
+        if self.validations < 1:
+            raise InputError(f"--validations must be at least 1, not {self.validations}")
+
+
+SHAPES: dict[Preset, dict[str, Any]] = {
+    "tiny": {},
+    "small": {"network": NetworkConfig(width=24, blocks=(1, 1, 2)), "batch": 8},
+    "base": {"network": NetworkConfig(width=48, blocks=(3, 4, 6)), "batch": 16, "patch": 128},
+}
+SEARCH_STEPS = {"tiny": 300, "small": 600, "base": 20_000}
+RETRAIN_STEPS = {"tiny": 1_000, "small": 6_500, "base": 200_000}
+
+
+def search_preset(preset: Preset) -> SearchConfig:
+    """The defaults of a search."""
+    return SearchConfig(preset=preset, steps=SEARCH_STEPS[preset], **SHAPES[preset])
+
+
+def retrain_preset(preset: Preset) -> RetrainConfig:
+    """The defaults of a retraining."""
+    return RetrainConfig(preset=preset, steps=RETRAIN_STEPS[preset], **SHAPES[preset])
+
+
+def _check_network(network: NetworkConfig) -> None:
+    if network.width < 1 or network.reduction < 1:
+        raise InputError("--network.width and --network.reduction must be positive")
+    if len(network.blocks) < 1 or min(network.blocks) < 1:
+        raise InputError(f"--network.blocks needs positive numbers, one per level, not {network.blocks}")
+    if network.dtype not in ("float32", "bfloat16"):
+        raise InputError(f"--network.dtype must be float32 or bfloat16, not {network.dtype!r}")
+    if len(set(network.candidates)) != len(network.candidates) or len(network.candidates) < 2:
+        raise InputError("--network.candidates needs at least two different ones")
+    open_choices(network)

@@ -1,0 +1,166 @@
+"""Score a model, or any method's outputs: ``python -m experiments.evaluate``."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import importlib.metadata
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from rich.progress import track
+from rich.table import Table
+
+from autoderain_jax.derainer import Derainer
+from autoderain_jax.errors import InputError
+from autoderain_jax.metrics import PROTOCOLS, SSIM_WINDOW, score
+from data_pipelines import BUILTIN, open_pairs
+from data_pipelines.pairs import matched_files, read_rgb
+from experiments import command
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluateConfig:
+    """Score a model on a data set's test part, or a folder of outputs against a folder of targets.
+
+    Writes scores.csv (a row an image) and scores.json (means by protocol) and prints the means.
+    """
+
+    workdir: Path
+    """Folder for scores.csv and scores.json."""
+    model: Path | None = None
+    """Model folder, as retraining writes it."""
+    data: str = BUILTIN
+    """Folder with rainy/ and clean/ (its test/ part where it has one), or 'synthetic'."""
+    split: str = "test"
+    """Part of the data set to score: test or train."""
+    predictions: Path | None = None
+    """Folder of restored images, instead of a model."""
+    targets: Path | None = None
+    """Folder of clean images with the same names as the predictions."""
+
+
+class Case(NamedTuple):
+    """One image to score; all uint8 RGB. ``rainy`` is None where only predictions are known."""
+
+    name: str
+    restored: np.ndarray
+    clean: np.ndarray
+    rainy: np.ndarray | None
+
+
+def evaluate(config: EvaluateConfig) -> dict:
+    """Scores and writes the files; returns the content of ``scores.json``.
+
+    Raises:
+      InputError: neither a model nor predictions with targets, or something is wrong with them.
+    """
+    source, cases = _cases(config)
+    console = command.console()
+    rows, inputs = [], []
+    progress = track(cases, "scoring", total=len(cases), console=console, disable=not console.is_terminal)
+    for done, load in enumerate(progress, 1):
+        case = load()
+        rows.append({"image": case.name, **_flat(_score(case.restored, case.clean, case.name))})
+        if case.rainy is not None:
+            inputs.append(_flat(score(case.rainy, case.clean)))
+        if not console.is_terminal and (done % 10 == 0 or done == len(cases)):
+            console.print(f"scored {done}/{len(cases)}")
+    result = {"images": len(rows), "protocols": _means(rows), **source}
+    if inputs:
+        result["input"] = _means(inputs)
+    result["versions"] = {name: importlib.metadata.version(name) for name in ("autoderain-jax", "jax", "scikit-image")}
+    _write(config.workdir, rows, result)
+    _show(console, result)
+    return result
+
+
+def _cases(config: EvaluateConfig):
+    """What is scored, for ``scores.json``, and a list of functions that each produce a ``Case``."""
+    if (config.predictions is None) != (config.targets is None):
+        raise InputError("--predictions and --targets belong together: give both")
+    if (config.model is None) == (config.predictions is None):
+        raise InputError("give either --model, or --predictions with --targets")
+    if config.predictions is not None:
+        files = matched_files(config.predictions, config.targets)
+        source = {"predictions": str(config.predictions), "targets": str(config.targets)}
+        return source, [_file_case(*names) for names in files]
+    if config.split not in ("train", "test"):
+        raise InputError(f"--split must be train or test, not {config.split!r}")
+    pairs = open_pairs(config.data, config.split)
+    derainer = Derainer.from_pretrained(config.model)
+    source = {"model": str(config.model), "data": config.data, "split": config.split}
+    return source | {"parameters": derainer.model.parameters}, [
+        _model_case(derainer, pairs, i) for i in range(len(pairs))
+    ]
+
+
+def _file_case(name: str, restored: Path, clean: Path):
+    return lambda: Case(name, read_rgb(restored), read_rgb(clean), None)
+
+
+def _model_case(derainer: Derainer, pairs, index: int):
+    def load() -> Case:
+        rainy, clean = pairs.rainy_clean(index)
+        return Case(pairs[index].name, derainer(rainy), clean, rainy)
+
+    return load
+
+
+def _score(restored: np.ndarray, clean: np.ndarray, name: str) -> dict[str, dict[str, float]]:
+    if restored.shape != clean.shape:
+        sizes = [f"{image.shape[1]}x{image.shape[0]}" for image in (restored, clean)]
+        raise InputError(f"image {name}: the restored image is {sizes[0]}, the clean one {sizes[1]}")
+    if min(clean.shape[:2]) < SSIM_WINDOW:
+        raise InputError(f"image {name} is smaller than the {SSIM_WINDOW}x{SSIM_WINDOW} window of SSIM")
+    return score(restored, clean)
+
+
+def _flat(scores: dict[str, dict[str, float]]) -> dict[str, float]:
+    return {f"{protocol}_{metric}": value for protocol, pair in scores.items() for metric, value in pair.items()}
+
+
+def _means(rows: list[dict]) -> dict[str, dict[str, float]]:
+    return {
+        protocol: {metric: float(np.mean([row[f"{protocol}_{metric}"] for row in rows])) for metric in ("psnr", "ssim")}
+        for protocol in PROTOCOLS
+    }
+
+
+def _write(folder: Path, rows: list[dict], result: dict) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / "scores.csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, rows[0].keys())
+            writer.writeheader()
+            writer.writerows(rows)
+        (folder / "scores.json").write_text(json.dumps(result, indent=2) + "\n")
+    except OSError as error:
+        raise InputError(f"cannot write to workdir {folder}: {error.strerror}") from None
+
+
+def _table_rows(result: dict) -> Iterator[tuple[str, ...]]:
+    for name, means in (("rainy input", result.get("input")), ("restored", result["protocols"])):
+        if means:
+            yield name, *(f"{means[protocol][metric]:.4g}" for protocol in PROTOCOLS for metric in ("psnr", "ssim"))
+
+
+def _show(console, result: dict) -> None:
+    table = Table("", *(f"{protocol} {metric}" for protocol in PROTOCOLS for metric in ("PSNR", "SSIM")))
+    for row in _table_rows(result):
+        table.add_row(*row)
+    console.print(f"{result['images']} images")
+    console.print(table)
+
+
+def main() -> None:
+    """The command."""
+    evaluate(command.parse(EvaluateConfig, sys.argv[1:], prog="python -m experiments.evaluate"))
+
+
+if __name__ == "__main__":
+    command.run(main)

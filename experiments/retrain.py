@@ -1,0 +1,144 @@
+"""Train a searched network from scratch: ``python -m experiments.retrain --genotype FILE``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from autoderain_jax.derainer import Derainer
+from autoderain_jax.errors import InputError
+from autoderain_jax.genotype import Genotype
+from autoderain_jax.losses import parse_loss
+from autoderain_jax.metrics import score
+from autoderain_jax.model import Model
+from autoderain_jax.network import DerainNet
+from data_pipelines import Pairs, open_pairs
+from data_pipelines.stream import numpy_batches
+from experiments import command
+from experiments.config import RetrainConfig, retrain_preset
+from experiments.report import write_retrain_report
+from experiments.workdir import Workdir
+
+
+class TrainState(NamedTuple):
+    """What retraining carries from step to step; a pytree of arrays.
+
+    Attributes:
+      params, opt_state: weights and the optimiser's state.
+      best_params, best_psnr: the weights that scored best on the held-out images (dB, y-matlab), and that score.
+    """
+
+    params: Any
+    opt_state: Any
+    best_params: Any
+    best_psnr: jax.Array
+
+
+def retrain(config: RetrainConfig) -> Model:
+    """Runs or resumes a retraining; see ``RetrainConfig``.
+
+    Raises:
+      InputError: something is wrong with the configuration, the genotype, the data or the folder.
+      KeyboardInterrupt: stopped by a signal, with everything saved.
+    """
+    config.check()
+    genotype = Genotype.load(config.genotype)
+    genotype.check_fits(config.network, str(config.genotype))
+    train, held_out = open_pairs(config.data, "train").hold_out(config.held_out)
+    train.require_patch(config.patch)
+    workdir = Workdir(config.workdir, config, "retrain", blocks=genotype.blocks)
+    network = DerainNet(config.network, genotype.choices)
+    optimiser = optax.adam(optax.cosine_decay_schedule(config.learning_rate, config.steps))
+    state = first_state(network, optimiser, config)
+    model = Model(config.network, genotype, state.params, config.patch, _provenance(config))
+    workdir.console.print(
+        f"{model.parameters:,} parameters; {len(train)} training pairs, {len(held_out)} held out; {config.steps} steps"
+    )
+
+    update = jax.jit(train_step(network, optimiser, config.loss), donate_argnums=(0, 1))
+    derainer = Derainer(model)
+    due = {round(config.steps * (i + 1) / config.validations) for i in range(config.validations)}
+    streams: dict[str, Any] = {}
+
+    def batches_from(start: int) -> None:
+        streams["train"] = numpy_batches(train, patch=config.patch, batch=config.batch, seed=config.seed, start=start)
+
+    def advance(state: TrainState, step: int):
+        params, opt_state, loss = update(state.params, state.opt_state, next(streams["train"]))
+        state = state._replace(params=params, opt_state=opt_state)
+        metrics = {"train_loss": loss}
+        if step + 1 in due:
+            psnr = held_out_psnr(derainer.with_params(params), held_out)
+            metrics["held_out_psnr"] = psnr
+            if psnr > state.best_psnr:
+                best = jax.tree.map(jnp.copy, params)
+                state = state._replace(best_params=best, best_psnr=jnp.float32(psnr))
+        return state, metrics
+
+    state = workdir.train(state, config.steps, advance, batches_from, checkpoint_minutes=config.checkpoint_minutes)
+    best = derainer.with_params(state.best_params)
+    best.model.save(workdir.folder / "model")
+    write_retrain_report(workdir, config, best, held_out)
+    workdir.console.print(f"held-out PSNR (y-matlab): {float(state.best_psnr):.2f} dB")
+    workdir.console.print(f"model: {workdir.folder / 'model'}\nreport: {workdir.folder / 'report.html'}")
+    return best.model
+
+
+def first_state(network: DerainNet, optimiser: optax.GradientTransformation, config: RetrainConfig) -> TrainState:
+    """Fresh weights, drawn by the configuration's seed."""
+    patch = jnp.zeros((1, config.patch, config.patch, 3))
+    params = jax.jit(network.init)(jax.random.key(config.seed), patch)["params"]
+    return TrainState(params, optimiser.init(params), jax.tree.map(jnp.copy, params), jnp.float32(-jnp.inf))
+
+
+def train_step(network: DerainNet, optimiser: optax.GradientTransformation, loss: str):
+    """``(params, opt_state, batch) -> (params, opt_state, loss)``; the batch is uint8."""
+    restore_loss = parse_loss(loss)
+
+    def objective(params, batch):
+        rainy, clean = (batch[name].astype(jnp.float32) / 255.0 for name in ("rainy", "clean"))
+        return restore_loss(network.apply({"params": params}, rainy), clean)
+
+    def update(params, opt_state, batch):
+        value, grads = jax.value_and_grad(objective)(params, batch)
+        updates, opt_state = optimiser.update(grads, opt_state, params)
+        return optax.apply_updates(params, updates), opt_state, value
+
+    return update
+
+
+def held_out_psnr(derainer: Derainer, pairs: Pairs) -> float:
+    """Mean PSNR in dB by y-matlab over whole images."""
+    scores = []
+    for i in range(len(pairs)):
+        rainy, clean = pairs.rainy_clean(i)
+        scores.append(score(derainer(rainy), clean)["y-matlab"]["psnr"])
+    return float(np.mean(scores))
+
+
+def _provenance(config: RetrainConfig) -> dict[str, Any]:
+    names = ("preset", "data", "seed", "steps", "batch", "patch", "learning_rate", "loss", "held_out")
+    return {name: getattr(config, name) for name in names}
+
+
+def main() -> None:
+    """The command. The genotype's own preset is the default of ``--preset``."""
+    args = sys.argv[1:]
+    preset, path = command.peek("--preset", args), command.peek("--genotype", args)
+    if preset is None and path is not None and Path(path).is_file():
+        preset = Genotype.load(path).origin.get("preset")
+    default = retrain_preset(preset if preset in ("small", "base") else "tiny")
+    config = command.parse(RetrainConfig, args, default, prog="python -m experiments.retrain")
+    if path is None:
+        raise InputError("--genotype is required: the genotype.json that a search wrote")
+    retrain(config)
+
+
+if __name__ == "__main__":
+    command.run(main)

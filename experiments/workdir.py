@@ -1,0 +1,231 @@
+"""One run's folder: its configuration, metrics, checkpoints and events, and the loop that resumes from them.
+
+On resuming, in this order: the configuration is compared, the newest checkpoint is read, and lines of the metrics
+file that lie after it are dropped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from tensorboardX import SummaryWriter
+
+from autoderain_jax.checkpoints import Checkpoints
+from autoderain_jax.errors import InputError
+from experiments import command
+
+LINES = 100
+"""Records that a run writes to its metrics file, unless it has fewer steps."""
+QUIET_SECONDS = 5.0
+"""Least time between progress lines where the output is no terminal."""
+
+
+class Workdir:
+    """The folder of a run.
+
+    Args:
+      folder: made if needed; None picks a new one in runs/.
+      config: the run's configuration, a dataclass.
+      kind: what the run is, ``search`` or ``retrain``.
+      inputs: what else makes it this run, as JSON values.
+
+    Raises:
+      InputError: the folder belongs to a run of another kind or configuration, or cannot be written.
+    """
+
+    def __init__(self, folder: Path | None, config: Any, kind: str, **inputs: Any):
+        self.folder = folder or Path("runs") / time.strftime(f"{kind}-%Y%m%d-%H%M%S")
+        self.metrics_file = self.folder / "metrics.jsonl"
+        self.console = command.console()
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._adopt({"kind": kind, **_plain(config), **inputs})
+        except OSError as error:
+            raise InputError(f"cannot use workdir {self.folder}: {error.strerror}") from None
+        self.console.print(f"workdir: {self.folder}")
+
+    def _adopt(self, config: dict[str, Any]) -> None:
+        """Writes the configuration, or compares it with the one already there."""
+        path = self.folder / "config.json"
+        if path.exists():
+            try:
+                stored = json.loads(path.read_text())
+            except ValueError:
+                raise InputError(f"{path} is damaged: it is not JSON") from None
+            names = stored.keys() | config.keys()
+            different = sorted(name for name in names if stored.get(name) != config.get(name))
+            if different:
+                name = different[0]
+                raise InputError(
+                    f"workdir {self.folder} holds a run with {name} = {stored.get(name)}, not {config.get(name)}; "
+                    "give another --workdir, or the same options to resume"
+                )
+        path.write_text(json.dumps(config, indent=2) + "\n")
+
+    def records(self) -> list[dict[str, Any]]:
+        """The metrics written so far."""
+        if not self.metrics_file.exists():
+            return []
+        lines = self.metrics_file.read_text().splitlines()
+        return [json.loads(line) for line in lines if line.endswith("}")]
+
+    def _drop_after(self, step: int) -> None:
+        """Forgets metrics of steps after ``step``, which a resumed run repeats."""
+        kept = [json.dumps(record) + "\n" for record in self.records() if record["step"] <= step]
+        self.metrics_file.write_text("".join(kept))
+
+    def train(
+        self,
+        state: Any,
+        steps: int,
+        advance: Callable[[Any, int], tuple[Any, dict[str, Any]]],
+        batches_from: Callable[[int], None],
+        details: Callable[[Any], dict[str, Any]] = lambda state: {},
+        checkpoint_minutes: float = 5.0,
+    ) -> Any:
+        """Trains from the newest checkpoint, or from ``state``, to ``steps``.
+
+        Args:
+          state: where a new run starts; a pytree of arrays.
+          steps: how many steps the whole run has.
+          advance: ``(state, step) -> (state, metrics)``, one step. Metrics are scalars; one that is a Python float
+            rather than on the device was dear to compute, and is recorded in any case.
+          batches_from: called once with the first step, to open the data there.
+          details: what a record of the metrics file holds besides scalars.
+          checkpoint_minutes: time between checkpoints.
+
+        Returns:
+          The state after the last step.
+
+        Raises:
+          InputError: a loss was not finite.
+          KeyboardInterrupt: SIGINT or SIGTERM came; the state was saved.
+        """
+        with Checkpoints(self.folder / "checkpoints") as checkpoints, self._events() as events:
+            start = checkpoints.latest or 0
+            if start:
+                state = checkpoints.restore(state)
+                self.console.print(f"resuming at step {start} of {steps}")
+            self._drop_after(start)
+            batches_from(start)
+            every = max(1, steps // LINES)
+            saved = time.monotonic()
+            with _interrupts() as interrupts, Meter(self.console, start, steps) as meter:
+                for step in range(start, steps):
+                    state, metrics = advance(state, step)
+                    done = step + 1
+                    dear = any(isinstance(value, float) for value in metrics.values())
+                    if done % every == 0 or done == steps or dear:
+                        scalars = {name: float(value) for name, value in metrics.items()}
+                        _require_finite(scalars, done, self.folder)
+                        self._record(events, done, scalars, details(state))
+                        meter.show(scalars)
+                    meter.step()
+                    due = time.monotonic() - saved > 60 * checkpoint_minutes
+                    if due or interrupts or done == steps:
+                        checkpoints.save(done, state)
+                        saved = time.monotonic()
+                    if interrupts and done < steps:
+                        self.console.print(f"stopped at step {done}; run the same command again to go on")
+                        raise KeyboardInterrupt
+        return state
+
+    def _record(self, events: SummaryWriter, step: int, scalars: dict[str, float], details: dict[str, Any]) -> None:
+        with self.metrics_file.open("a") as file:
+            file.write(json.dumps({"step": step, **scalars, **details}) + "\n")
+        for name, value in scalars.items():
+            events.add_scalar(name, value, step)
+
+    @contextlib.contextmanager
+    def _events(self) -> Iterator[SummaryWriter]:
+        writer = SummaryWriter(str(self.folder))
+        try:
+            yield writer
+        finally:
+            writer.close()
+
+
+class Meter:
+    """Progress: a bar with time left on a terminal, plain lines elsewhere."""
+
+    def __init__(self, console: Console, start: int, steps: int):
+        self._console, self._start, self._steps, self._step = console, start, steps, start
+        self._began = self._printed = time.monotonic()
+        self._bar = Progress(
+            TextColumn("step {task.completed:.0f}/{task.total:.0f}"),
+            BarColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.description}"),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task("", total=steps, completed=start)
+
+    def __enter__(self) -> Meter:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self._bar.stop()
+
+    def step(self) -> None:
+        """Counts one step."""
+        self._step += 1
+        self._bar.advance(self._task)
+
+    def show(self, scalars: dict[str, float]) -> None:
+        """Shows the latest figures; called before the step they belong to is counted."""
+        text = "  ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in scalars.items())
+        self._bar.update(self._task, description=text)
+        now, done = time.monotonic(), self._step + 1
+        if self._console.is_terminal or (now - self._printed < QUIET_SECONDS and done < self._steps):
+            return
+        self._printed = now
+        pace = (now - self._began) / (done - self._start)
+        left = time.strftime("%H:%M:%S", time.gmtime(pace * (self._steps - done)))
+        self._console.print(f"step {done}/{self._steps}  {text}  {pace:.2f} s/step  left {left}")
+
+
+@contextlib.contextmanager
+def _interrupts() -> Iterator[list[int]]:
+    """Collects SIGINT and SIGTERM instead of dying by them; a second SIGINT does interrupt at once."""
+    received: list[int] = []
+
+    def note(number, frame):
+        del frame
+        if number in received and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        received.append(number)
+
+    previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _require_finite(scalars: dict[str, float], step: int, folder: Path) -> None:
+    for name, value in scalars.items():
+        if not math.isfinite(value):
+            raise InputError(
+                f"{name} is {value} at step {step}: lower --learning-rate; the last checkpoint in {folder} is kept"
+            )
+
+
+def _plain(config: Any) -> dict[str, Any]:
+    """A configuration as JSON values, without the folder it is kept in."""
+    values = {name: value for name, value in dataclasses.asdict(config).items() if name != "workdir"}
+    return json.loads(json.dumps(values, default=str))

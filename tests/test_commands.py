@@ -1,0 +1,299 @@
+"""The commands, on small data: the real loops, their files, resuming, and what they say to bad input."""
+
+import csv
+import dataclasses
+import json
+import signal
+
+import chex
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from autoderain_jax import Genotype, Model
+from autoderain_jax.checkpoints import Checkpoints
+from autoderain_jax.metrics import score
+from data_pipelines.pairs import read_rgb
+from experiments import command, derain, evaluate, retrain, search, workdir
+from tests.conftest import write_pairs
+from tests.test_genotype import random_genotype
+
+
+def run(monkeypatch, capsys, module, *args):
+    """Runs a command in this process: its exit code, standard output and standard error."""
+    monkeypatch.setattr("sys.argv", [module.__name__, *map(str, args)])
+    with pytest.raises(SystemExit) as stop:
+        command.run(module.main)
+    captured = capsys.readouterr()
+    return stop.value.code, captured.out, captured.err
+
+
+def interrupt_at(monkeypatch, module, batch):
+    """Has the next run of ``module`` receive SIGTERM while it reads its ``batch``-th training batch."""
+    real = module.numpy_batches
+
+    def interrupted(*args, **options):
+        for i, content in enumerate(real(*args, **options), 1):
+            if i == batch:
+                signal.raise_signal(signal.SIGTERM)
+            yield content
+
+    monkeypatch.setattr(module, "numpy_batches", interrupted)
+
+
+def final_state(config):
+    _, state = search.build(config)
+    with Checkpoints(config.workdir / "checkpoints") as checkpoints:
+        assert checkpoints.latest == config.steps
+        return checkpoints.restore(state)
+
+
+def test_search_writes_its_results(search_config):
+    genotype = search.search(search_config)
+    folder = search_config.workdir
+    assert Genotype.load(folder / "genotype.json") == genotype
+    genotype.check_fits(search_config.network)
+    assert genotype.origin["seed"] == 3
+    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [record["step"] for record in records] == [1, 2, 3, 4, 5, 6]
+    assert all(np.isfinite(record["train_loss"]) for record in records)
+    assert "held_out_loss" not in records[2]
+    assert {"held_out_loss", "cost"} <= records[3].keys()
+    assert records[2]["alphas"]["encoder0_block0"]["conv_a"] == [0.2] * 5
+    assert records[5]["alphas"]["encoder0_block0"]["conv_a"] != [0.2] * 5
+    report = (folder / "report.html").read_text()
+    assert report.count("<svg") == 3
+    assert report.count("data:image/webp;base64,") == 1
+    assert 'src="http' not in report
+    assert list(folder.glob("events.out.tfevents.*"))
+
+
+@pytest.mark.parametrize("stop", [2, 5])
+def test_stopped_and_resumed_search_equals_an_unbroken_one_bit_for_bit(search_config, monkeypatch, tmp_path, stop):
+    search.search(search_config)
+    broken = dataclasses.replace(search_config, workdir=tmp_path / "broken")
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, search, stop)
+        with pytest.raises(KeyboardInterrupt):
+            search.search(broken)
+    assert not (broken.workdir / "genotype.json").exists()
+    search.search(broken)
+    chex.assert_trees_all_equal(final_state(broken), final_state(search_config))
+    for name in ("genotype.json", "metrics.jsonl"):
+        assert (broken.workdir / name).read_text() == (search_config.workdir / name).read_text()
+
+
+def test_finished_search_runs_again_without_change(search_config):
+    search.search(search_config)
+    before = {name: (search_config.workdir / name).read_text() for name in ("genotype.json", "metrics.jsonl")}
+    search.search(search_config)
+    assert before == {name: (search_config.workdir / name).read_text() for name in before}
+
+
+def test_eager_search_runs(search_config):
+    search.search(dataclasses.replace(search_config, mode="eager"))
+
+
+@pytest.fixture
+def genotype(retrain_config):
+    genotype = random_genotype(retrain_config.network)
+    genotype.save(retrain_config.genotype)
+    return genotype
+
+
+def test_retrain_writes_a_model_and_resumes_exactly(retrain_config, genotype, monkeypatch, tmp_path):
+    model = retrain.retrain(retrain_config)
+    assert model.genotype == genotype
+    folder = retrain_config.workdir
+    chex.assert_trees_all_equal(Model.load(folder / "model").params, jax.tree.map(np.asarray, model.params))
+    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [record["step"] for record in records if "held_out_psnr" in record] == [3, 6]
+    assert (folder / "report.html").read_text().count("<svg") == 3
+
+    broken = dataclasses.replace(retrain_config, workdir=tmp_path / "broken")
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, retrain, 4)
+        with pytest.raises(KeyboardInterrupt):
+            retrain.retrain(broken)
+    chex.assert_trees_all_equal(retrain.retrain(broken).params, model.params)
+    assert (broken.workdir / "metrics.jsonl").read_text() == (folder / "metrics.jsonl").read_text()
+
+
+def test_training_reduces_the_loss(retrain_config, genotype):
+    config = dataclasses.replace(retrain_config, steps=60, batch=4, learning_rate=3e-3)
+    retrain.retrain(config)
+    losses = [record["train_loss"] for record in map(json.loads, (config.workdir / "metrics.jsonl").open())]
+    assert np.mean(losses[-10:]) < 0.7 * np.mean(losses[:10])
+
+
+def test_evaluate_a_model_and_its_outputs_alike(retrain_config, genotype, data_folder, tmp_path, monkeypatch, capsys):
+    retrain.retrain(retrain_config)
+    model = retrain_config.workdir / "model"
+    scores = tmp_path / "scores"
+    code, out, err = run(monkeypatch, capsys, evaluate, "--model", model, "--data", data_folder, "--workdir", scores)
+    assert (code, err) == (0, "")
+    assert "2 images" in out
+    result = json.loads((scores / "scores.json").read_text())
+    assert result["images"] == 2
+    rows = list(csv.DictReader((scores / "scores.csv").open()))
+    assert [row["image"] for row in rows] == ["a0", "a1"]
+    for protocol in ("y-matlab", "rgb"):
+        for metric in ("psnr", "ssim"):
+            mean = np.mean([float(row[f"{protocol}_{metric}"]) for row in rows])
+            assert result["protocols"][protocol][metric] == pytest.approx(mean)
+
+    rainy = data_folder / "test" / "rainy"
+    assert run(monkeypatch, capsys, derain, rainy, "--model", model, "--output", tmp_path / "out")[0] == 0
+    assert {file.name for file in (tmp_path / "out").iterdir()} == {"a0.png", "a1.png"}
+    code, _, _ = run(
+        monkeypatch, capsys, evaluate, "--predictions", tmp_path / "out", "--targets", data_folder / "test/clean",
+        "--workdir", tmp_path / "again",
+    )  # fmt: skip
+    assert code == 0
+    assert json.loads((tmp_path / "again/scores.json").read_text())["protocols"] == result["protocols"]
+
+
+def test_evaluate_scores_the_input_it_started_from(data_folder):
+    rainy, clean = (read_rgb(data_folder / "test" / kind / "a0.png") for kind in ("rainy", "clean"))
+    assert 5 < score(rainy, clean)["rgb"]["psnr"] < 30
+
+
+def test_derain_goes_on_after_a_broken_file(retrain_config, genotype, tmp_path, monkeypatch, capsys):
+    retrain.retrain(retrain_config)
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    (photos / "broken.jpg").write_text("no photograph")
+    Image.new("RGB", (30, 21)).save(photos / "fine.jpg")
+    code, out, err = run(
+        monkeypatch, capsys, derain, photos, "--model", retrain_config.workdir / "model", "--output", tmp_path / "out"
+    )
+    assert code == 1
+    assert "broken.jpg is not an image that can be read" in err
+    assert "1 of 2 inputs failed" in err
+    assert "fine.jpg" in out
+    with Image.open(tmp_path / "out/fine.jpg") as image:
+        assert image.size == (30, 21)
+
+
+def spoil_truncated(folder):
+    for path in (folder / "train/rainy").iterdir():
+        path.write_bytes(path.read_bytes()[:-200])
+
+
+BAD_DATA = {
+    "missing": (lambda d: d.rename(d.with_name("gone")), "does not exist"),
+    "unpaired": (lambda d: (d / "train/rainy/a1.png").unlink(), "a1.png has no partner"),
+    "unequal": (lambda d: Image.new("RGB", (50, 60)).save(d / "train/rainy/a1.png"), "is 50x60 but"),
+    "truncated": (spoil_truncated, "cannot read image"),
+    "text": (lambda d: (d / "train/rainy/a1.png").write_text("hello"), "a1.png is not an image that can be read"),
+}
+
+
+@pytest.mark.parametrize("fault", BAD_DATA)
+def test_search_refuses_bad_data_in_one_sentence(search_config, data_folder, monkeypatch, capsys, fault):
+    spoil, sentence = BAD_DATA[fault]
+    spoil(data_folder)
+    code, _, err = run(
+        monkeypatch, capsys, search, "--data", data_folder, "--workdir", search_config.workdir,
+        "--patch", 16, "--steps", 2, "--network.width", 4,
+    )  # fmt: skip
+    assert code == 2
+    assert err.startswith("error: ")
+    assert sentence in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (("--patch", 64), "smaller than the patch (64x64)"),
+        (("--steps", 0), "--steps must be positive"),
+        (("--seed", -1), "--seed must be in"),
+        (("--warmup", 1.5), "--warmup must be in [0, 1)"),
+        (("--loss", "l7"), "unknown loss 'l7'"),
+        (("--network.candidates", "conv3x3", "conv4x4"), "unknown candidate 'conv4x4'"),
+        (("--network.dtype", "int8"), "--network.dtype must be"),
+    ],
+)
+def test_search_refuses_bad_options_in_one_sentence(data_folder, tmp_path, monkeypatch, capsys, options, sentence):
+    args = ("--data", data_folder, "--workdir", tmp_path / "w", *options)
+    code, _, err = run(monkeypatch, capsys, search, *args)
+    assert code == 2
+    assert sentence in err
+    assert err.count("\n") == 1
+
+
+def test_workdir_of_another_configuration_is_refused_and_kept(search_config, genotype, retrain_config):
+    search.search(search_config)
+    before = (search_config.workdir / "metrics.jsonl").read_text()
+    for other, act in (
+        (dataclasses.replace(search_config, seed=4), search.search),
+        (dataclasses.replace(retrain_config, workdir=search_config.workdir), retrain.retrain),
+    ):
+        with pytest.raises(command.InputError, match="holds a run with"):
+            act(other)
+    assert (search_config.workdir / "metrics.jsonl").read_text() == before
+
+
+def test_retrain_refuses_bad_genotypes(genotype, retrain_config, data_folder, tmp_path, monkeypatch, capsys):
+    text = retrain_config.genotype.read_text()
+    faults = {
+        text.replace('"version": 1', '"version": 9'): "genotype version 9",
+        text.replace(genotype.blocks["encoder0_block0"]["conv_a"], "conv8x8"): "unknown candidate 'conv8x8'",
+        text.replace("encoder0_block0", "encoder5_block0"): "does not fit a network",
+    }
+    for content, sentence in faults.items():
+        retrain_config.genotype.write_text(content)
+        args = ("--genotype", retrain_config.genotype, "--data", data_folder, "--workdir", tmp_path / "w")
+        code, _, err = run(monkeypatch, capsys, retrain, *args, "--patch", 16)
+        assert code == 2
+        assert sentence in err
+        assert err.count("\n") == 1
+    code, _, err = run(monkeypatch, capsys, retrain, "--workdir", tmp_path / "w")
+    assert (code, "--genotype is required" in err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("module", "args", "sentence"),
+    [
+        (evaluate, ("--workdir", "w"), "give either --model, or --predictions"),
+        (evaluate, ("--workdir", "w", "--predictions", "p"), "--predictions and --targets belong together"),
+        (evaluate, ("--workdir", "w", "--model", "none"), "cannot read model none/model.json"),
+        (evaluate, ("--workdir", "w", "--predictions", "p", "--targets", "t"), "p is not a folder"),
+        (derain, ("photo.jpg", "--output", "out"), "input photo.jpg does not exist"),
+    ],
+)
+def test_missing_inputs_are_named(tmp_path, monkeypatch, capsys, module, args, sentence):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = run(monkeypatch, capsys, module, *args)
+    assert code == 2
+    assert sentence in err
+    assert err.count("\n") == 1
+
+
+def test_derain_never_overwrites(tmp_path, monkeypatch, capsys):
+    write_pairs(tmp_path / "photos", [(12, 12)])
+    rainy, clean = tmp_path / "photos/rainy", tmp_path / "photos/clean"
+    code, _, err = run(monkeypatch, capsys, derain, rainy, "--output", rainy)
+    assert (code, "would overwrite the input" in err) == (2, True)
+    code, _, err = run(monkeypatch, capsys, derain, rainy, clean, "--output", tmp_path / "out")
+    assert (code, "two inputs are named a0.png" in err) == (2, True)
+
+
+@pytest.mark.parametrize("module", [search, retrain, evaluate, derain])
+def test_help_explains_every_option(monkeypatch, capsys, module):
+    code, out, _ = run(monkeypatch, capsys, module, "--help")
+    assert code == 0
+    assert "--output" in out if module is derain else "--workdir" in out
+
+
+def test_not_finite_loss_stops_and_keeps_the_last_checkpoint(search_config, tmp_path):
+    folder = workdir.Workdir(tmp_path / "w", search_config, "search")
+
+    def advance(state, step):
+        return state + 1, {"train_loss": np.float32(np.nan if step == 3 else 1.0)}
+
+    with pytest.raises(command.InputError, match="train_loss is nan at step 4"):
+        folder.train(jax.numpy.int32(0), 6, advance, lambda start: None)
+    assert [record["step"] for record in folder.records()] == [1, 2, 3]

@@ -1,0 +1,88 @@
+import json
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from autoderain_jax.errors import InputError
+from autoderain_jax.genotype import Genotype, derive, one_hot_gates, search_space_size, uniform
+from autoderain_jax.network import NetworkConfig, open_choices
+
+
+def random_genotype(config, seed=0):
+    rng = np.random.default_rng(seed)
+    return Genotype(
+        {
+            block: {name: str(rng.choice(options)) for name, options in row.items()}
+            for block, row in open_choices(config).items()
+        }
+    )
+
+
+def test_file_round_trip(tmp_path, network_config):
+    genotype = random_genotype(network_config)
+    genotype.save(tmp_path / "genotype.json")
+    assert Genotype.load(tmp_path / "genotype.json") == genotype
+
+
+def test_derive_inverts_one_hot_gates(network_config):
+    genotype, choices = random_genotype(network_config), open_choices(network_config)
+    gates = one_hot_gates(choices, genotype)
+    chex.assert_trees_all_equal(jax.tree.map(np.sum, gates), jax.tree.map(lambda _: np.float32(1), gates))
+    assert derive(choices, jax.tree.map(jnp.asarray, gates), jax.random.key(0)).blocks == genotype.blocks
+
+
+def test_derive_breaks_ties_by_seed_and_not_by_index(network_config):
+    choices = open_choices(network_config)
+    level = jax.tree.map(jnp.ones_like, one_hot_gates(choices, random_genotype(network_config)))
+    found = {derive(choices, level, jax.random.key(seed)).blocks["bottleneck_block0"]["conv_a"] for seed in range(40)}
+    assert found == set(network_config.candidates)
+
+
+def test_search_space_size():
+    assert search_space_size(NetworkConfig(blocks=(1, 1))) == (5 * 5 * 2) ** 3
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda g: g.update(version=2), "genotype version 2"),
+        (lambda g: g.update(format="other"), "is not a genotype"),
+        (lambda g: g["blocks"]["encoder0_block0"].update(conv_a="conv9x9"), "unknown candidate 'conv9x9'"),
+        (lambda g: g["blocks"]["encoder0_block0"].update(se="maybe"), "unknown SE option 'maybe'"),
+        (lambda g: g["blocks"]["encoder0_block0"].pop("conv_b"), "encoder0_block0.*needs exactly the choices"),
+        (lambda g: g.update(blocks=[]), '"blocks" must map'),
+        (lambda g: g.update(origin=1), '"origin" must be'),
+        (lambda g: g["blocks"]["encoder0_block0"].update(conv_a=["conv3x3"]), "unknown candidate"),
+    ],
+)
+def test_invalid_files_are_refused_in_one_sentence(tmp_path, network_config, change, sentence):
+    content = json.loads(random_genotype(network_config).to_json())
+    change(content)
+    path = tmp_path / "edited.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(InputError, match=sentence) as caught:
+        Genotype.load(path)
+    assert "edited.json" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_file_and_other_text_are_refused(tmp_path):
+    with pytest.raises(InputError, match="cannot read genotype"):
+        Genotype.load(tmp_path / "none.json")
+    (tmp_path / "text.json").write_text("{")
+    with pytest.raises(InputError, match="is not JSON"):
+        Genotype.load(tmp_path / "text.json")
+
+
+def test_genotype_of_another_network_is_refused(network_config):
+    with pytest.raises(InputError, match="does not fit a network"):
+        random_genotype(network_config).check_fits(NetworkConfig(blocks=(1, 1, 2)))
+
+
+def test_uniform_network_checks_its_candidate(network_config):
+    assert uniform(network_config, "conv3x3", "off").blocks["encoder0_block0"]["se"] == "off"
+    with pytest.raises(InputError, match="unknown candidate"):
+        uniform(network_config, "conv1x1")

@@ -1,0 +1,70 @@
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from autoderain_jax.mdarts import mdarts
+from autoderain_jax.proximal import proximal
+
+CHOICES = {"block": {"conv": ("a", "b", "c")}}
+
+
+def toy(learning_rate=0.5):
+    """Params (3,); the selected one is pulled to the batch's target. Gates have a slope of their own."""
+
+    def loss(params, gates, batch):
+        target, slope = batch
+        return jnp.square(gates["block"]["conv"] @ params - target) + gates["block"]["conv"] @ slope
+
+    return mdarts(
+        loss,
+        optax.sgd(0.25),
+        optax.chain(optax.sgd(learning_rate), proximal("lazy")),
+        cost=lambda gates: gates["block"]["conv"] @ jnp.array([0.2, 0.0, 0.0]),
+        share_decay=0.5,
+    )
+
+
+def test_one_step_by_hand():
+    search = toy()
+    state = search.init(jnp.array([1.0, 2.0, 3.0]), CHOICES)
+    state = state._replace(alphas={"block": {"conv": jnp.array([0.5, 0.25, 0.25])}})
+    held_out = (jnp.float32(1.5), jnp.array([1.0, 0.0, 2.0]))
+    train = (jnp.float32(0.0), jnp.zeros(3))
+    state, metrics = search.step(state, train, held_out, jax.random.key(0))
+    # At gates (1, 0, 0) the residual is 1 - 1.5, so dL/dg = -1 * (1, 2, 3) + slope + cost = (0.2, -2, -1): the point
+    # (0.5, 0.25, 0.25) - 0.5 * dL/dg = (0.4, 1.25, 0.75) has the projection (0, 0.75, 0.25).
+    chex.assert_trees_all_close(state.alphas["block"]["conv"], jnp.array([0.0, 0.75, 0.25]), atol=1e-6)
+    # The option now selected took a step of 0.25 * 2 * 2 toward 0, the others none.
+    chex.assert_trees_all_close(state.params, jnp.array([1.0, 1.0, 3.0]))
+    chex.assert_trees_all_close(state.share["block"]["conv"], jnp.array([1 / 6, 2 / 3, 1 / 6]), atol=1e-6)
+    assert metrics["held_out_loss"] == pytest.approx(1.25)
+    assert metrics["cost"] == pytest.approx(0.2)
+    assert metrics["train_loss"] == pytest.approx(4.0)
+    assert int(state.step) == 1
+
+
+def test_warmup_trains_one_random_path_and_leaves_alphas_alone():
+    search = toy()
+    start = search.init(jnp.array([1.0, 2.0, 3.0]), CHOICES)
+    trained = set()
+    for seed in range(20):
+        state, _ = search.warmup(start, (jnp.float32(0.0), jnp.zeros(3)), jax.random.key(seed))
+        chex.assert_trees_all_equal(state.alphas, start.alphas)
+        chex.assert_trees_all_equal(state.share, start.share)
+        changed = np.flatnonzero(state.params != start.params)
+        assert len(changed) == 1
+        trained.add(int(changed[0]))
+    assert trained == {0, 1, 2}
+
+
+def test_cheapest_slope_wins():
+    search = toy(0.02)
+    step = jax.jit(search.step)
+    state = search.init(jnp.zeros(3), CHOICES)
+    batch = (jnp.float32(0.0), jnp.array([0.5, 0.1, 0.4]))
+    for i in range(60):
+        state, _ = step(state, batch, batch, jax.random.key(i))
+    assert int(state.share["block"]["conv"].argmax()) == 1

@@ -1,0 +1,120 @@
+import dataclasses
+import json
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from autoderain_jax import Derainer, InputError, Model
+from autoderain_jax.checkpoints import Checkpoints
+from autoderain_jax.cost import macs, relative_cost
+from autoderain_jax.genotype import Genotype, one_hot_gates, uniform
+from autoderain_jax.network import DerainNet, NetworkConfig, open_choices
+from autoderain_jax.search_space import initial_alphas
+from tests.test_genotype import random_genotype
+
+
+@pytest.fixture
+def model(network_config):
+    genotype = random_genotype(network_config)
+    network = DerainNet(network_config, genotype.choices)
+    params = network.init(jax.random.key(0), jnp.zeros((1, 16, 16, 3)))["params"]
+    params["head"]["kernel"] += 0.1 * jax.random.normal(jax.random.key(1), params["head"]["kernel"].shape)
+    return Model(network_config, genotype, params, 16, {"seed": 0})
+
+
+def test_model_round_trip_restores_the_same_image(model, tmp_path):
+    image = np.random.default_rng(0).integers(0, 255, (21, 18, 3), dtype=np.uint8)
+    expected = Derainer(model)(image)
+    model.save(tmp_path)
+    loaded = Model.load(tmp_path)
+    assert dataclasses.replace(loaded, params={}) == dataclasses.replace(model, params={})
+    restored = Derainer.from_pretrained(tmp_path)(image)
+    assert restored.dtype == np.uint8
+    chex.assert_shape(restored, (21, 18, 3))
+    np.testing.assert_array_equal(restored, expected)
+    assert (restored != image).any()
+
+
+def test_other_weights_give_other_images(model):
+    image = np.full((16, 16, 3), 100, np.uint8)
+    zeros = jax.tree.map(jnp.zeros_like, model.params)
+    np.testing.assert_array_equal(Derainer(model).with_params(zeros)(image), image)
+    assert (Derainer(model)(image) != image).any()
+
+
+@pytest.mark.parametrize("image", [np.zeros((8, 8, 3)), np.zeros((8, 8), np.uint8), np.zeros((0, 8, 3), np.uint8)])
+def test_derainer_refuses_other_arrays(model, image):
+    with pytest.raises(ValueError, match="uint8 RGB images"):
+        Derainer(model)(image)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda c: c.update(version=0), "not a model of version 1"),
+        (lambda c: c["network"].update(width=8), "does not fit its model.json at"),
+        (lambda c: c["network"].update(depth=8), "a field too many"),
+        (lambda c: c.pop("genotype"), "is incomplete"),
+        (lambda c: c["genotype"]["blocks"]["encoder0_block0"].update(conv_a="conv9x9"), "unknown candidate"),
+    ],
+)
+def test_damaged_model_is_refused(model, tmp_path, change, sentence):
+    model.save(tmp_path)
+    content = json.loads((tmp_path / "model.json").read_text())
+    change(content)
+    (tmp_path / "model.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match=sentence):
+        Model.load(tmp_path)
+
+
+def test_missing_and_truncated_weights_are_refused(model, tmp_path):
+    with pytest.raises(InputError, match="cannot read model"):
+        Model.load(tmp_path)
+    model.save(tmp_path)
+    weights = tmp_path / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:200])
+    with pytest.raises(InputError, match="cannot read weights"):
+        Model.load(tmp_path)
+    weights.unlink()
+    with pytest.raises(InputError, match="cannot read weights"):
+        Model.load(tmp_path)
+
+
+def test_checkpoints_keep_the_newest_and_restore_exactly(tmp_path):
+    state = {"a": jnp.arange(4.0), "key": jax.random.key(3), "step": jnp.int32(7), "opt": (jnp.zeros(2), ())}
+    with Checkpoints(tmp_path / "checkpoints", keep=2) as checkpoints:
+        assert checkpoints.latest is None
+        for step in (1, 2, 3):
+            checkpoints.save(step, state | {"step": jnp.int32(step)})
+        checkpoints.save(3, state)
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        assert checkpoints.latest == 3
+        restored = checkpoints.restore(jax.tree.map(jnp.zeros_like, state | {"key": jax.random.key(0)}))
+    chex.assert_trees_all_equal(restored | {"key": 0}, state | {"key": 0, "step": jnp.int32(3)})
+    assert jax.random.key_data(restored["key"]).tolist() == jax.random.key_data(state["key"]).tolist()
+    assert len([p for p in (tmp_path / "checkpoints").iterdir() if p.is_dir()]) == 2
+
+
+def test_cost_ranks_architectures_and_has_exact_gradients():
+    config = NetworkConfig(width=8, blocks=(1, 1))
+    prices, choices = macs(config), open_choices(config)
+
+    def cost(conv, se):
+        return float(relative_cost(one_hot_gates(choices, uniform(config, conv, se)), prices))
+
+    assert cost("conv5x5", "on") == pytest.approx(1.0)
+    assert cost("conv3x3", "off") == pytest.approx(9 / 25, rel=1e-3)
+    assert cost("separable3x3", "off") < cost("conv3x3", "off") < cost("conv3x3", "on")
+    grads = jax.grad(relative_cost)(initial_alphas(choices), prices)
+    total = sum(row.max() for row in jax.tree.leaves(prices))
+    chex.assert_trees_all_close(grads, jax.tree.map(lambda row: row / total, prices), rtol=1e-6)
+
+
+def test_genotype_of_a_model_can_be_edited_by_hand(model, tmp_path):
+    model.genotype.save(tmp_path / "genotype.json")
+    text = (tmp_path / "genotype.json").read_text().replace('"se": "on"', '"se": "off"')
+    (tmp_path / "genotype.json").write_text(text)
+    assert all(row["se"] == "off" for row in Genotype.load(tmp_path / "genotype.json").blocks.values())

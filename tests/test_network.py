@@ -1,0 +1,135 @@
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from autoderain_jax import blocks
+from autoderain_jax.genotype import inherit, one_hot_gates
+from autoderain_jax.mdarts import sample_gates
+from autoderain_jax.network import DerainNet, NetworkConfig, open_choices
+from autoderain_jax.search_space import CANDIDATES, candidate, initial_alphas
+from tests.test_genotype import random_genotype
+
+
+def supernet(config, seed=0):
+    """A supernet with random weights everywhere (the head starts at zero otherwise), and random one-hot gates."""
+    choices = open_choices(config)
+    network = DerainNet(config, choices)
+    gates = sample_gates(jax.random.key(seed + 1), initial_alphas(choices))
+    params = network.init(jax.random.key(seed), jnp.zeros((1, 16, 16, 3)), gates)["params"]
+    leaves, treedef = jax.tree.flatten(params)
+    keys = jax.random.split(jax.random.key(seed + 2), len(leaves))
+    noisy = [leaf + 0.1 * jax.random.normal(key, leaf.shape) for key, leaf in zip(keys, leaves, strict=True)]
+    return network, treedef.unflatten(noisy), gates
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_supernet_at_one_hot_gates_equals_the_derived_network(network_config, seed):
+    network, params, _ = supernet(network_config, seed)
+    genotype = random_genotype(network_config, seed)
+    rainy = jax.random.uniform(jax.random.key(9), (2, 19, 22, 3))
+    gates = one_hot_gates(network.choices, genotype)
+    derived = DerainNet(network_config, genotype.choices)
+    expected = network.apply({"params": params}, rainy, gates)
+    actual = derived.apply({"params": inherit(params, genotype)}, rainy)
+    assert float(jnp.abs(expected - rainy).max()) > 0.1
+    assert float(jnp.linalg.norm(actual - expected) / jnp.linalg.norm(expected - rainy)) <= 1e-4
+
+
+class ExplicitSum(blocks.ChoiceConv):
+    """The definition: every candidate convolves, and the outputs are summed by their gates."""
+
+    @blocks.nn.compact
+    def __call__(self, x, gates=None):
+        weights = [self.param(name, candidate(name).init, x.shape[-1], self.features) for name in self.options]
+        bias = self.param("bias", blocks.nn.initializers.zeros_init(), (self.features,))
+        outputs = [candidate(name).apply(w, x) for name, w in zip(self.options, weights, strict=True)]
+        return sum(gate * output for gate, output in zip(gates, outputs, strict=True)) + bias
+
+
+def test_every_gate_gradient_equals_that_of_the_explicit_sum(monkeypatch):
+    config = NetworkConfig(width=6, blocks=(1, 1), candidates=tuple(CANDIDATES), reduction=2)
+    network, params, gates = supernet(config)
+    rainy, clean = jax.random.uniform(jax.random.key(9), (2, 2, 16, 16, 3))
+
+    def loss(gates):
+        return jnp.abs(network.apply({"params": params}, rainy, gates) - clean).mean()
+
+    in_kernel_space = jax.grad(loss)(gates)
+    monkeypatch.setattr(blocks, "ChoiceConv", ExplicitSum)
+    explicit = jax.grad(loss)(gates)
+    for actual, expected in zip(jax.tree.leaves(in_kernel_space), jax.tree.leaves(explicit), strict=True):
+        assert float(jnp.linalg.norm(actual - expected) / jnp.linalg.norm(expected)) <= 1e-4
+        assert np.all(np.asarray(expected) != 0.0), "unselected gates have a gradient too"
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (2, 3), (17, 16), (31, 45)])
+def test_any_size_keeps_its_shape(network_config, height, width):
+    genotype = random_genotype(network_config)
+    network = DerainNet(network_config, genotype.choices, pool_window=16)
+    rainy = jax.random.uniform(jax.random.key(0), (1, height, width, 3))
+    restored, _ = network.init_with_output(jax.random.key(1), rainy)
+    chex.assert_shape(restored, rainy.shape)
+    chex.assert_tree_all_finite(restored)
+
+
+def test_untrained_network_returns_its_input(network_config):
+    rainy = jax.random.uniform(jax.random.key(0), (1, 12, 12, 3))
+    network = DerainNet(network_config, random_genotype(network_config).choices)
+    restored, _ = network.init_with_output(jax.random.key(1), rainy)
+    chex.assert_trees_all_equal(restored, rainy)
+
+
+def test_bfloat16_computes_close_to_float32(network_config):
+    _, params, gates = supernet(network_config)
+    rainy = jax.random.uniform(jax.random.key(9), (1, 16, 16, 3))
+    outputs = []
+    for dtype in ("float32", "bfloat16"):
+        config = NetworkConfig(network_config.width, network_config.blocks, reduction=2, dtype=dtype)
+        outputs.append(DerainNet(config, open_choices(config)).apply({"params": params}, rainy, gates))
+    assert outputs[1].dtype == jnp.float32
+    change, error = (float(jnp.linalg.norm(x)) for x in (outputs[0] - rainy, outputs[1] - outputs[0]))
+    assert 0 < error < 0.05 * change
+
+
+@pytest.mark.parametrize("window", [(3, 5), (4, 4), (1, 1), (100, 7)])
+def test_window_mean_equals_the_mean_of_every_window(window):
+    x = np.asarray(jax.random.uniform(jax.random.key(0), (2, 9, 12, 3)))
+    size = [min(w, length) for w, length in zip(window, x.shape[1:3], strict=True)]
+    expected = np.empty_like(x)
+    for i in range(9):
+        for j in range(12):
+            top, left = (np.clip(p - s // 2, 0, n - s) for p, s, n in zip((i, j), size, (9, 12), strict=True))
+            expected[:, i, j] = x[:, top : top + size[0], left : left + size[1]].mean((1, 2))
+    chex.assert_trees_all_close(blocks.window_mean(x, window), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_pooling_over_a_window_as_large_as_the_image_equals_global_pooling(network_config):
+    genotype = random_genotype(network_config)
+    rainy = jax.random.uniform(jax.random.key(0), (1, 16, 16, 3))
+    _, params, _ = supernet(network_config)
+    outputs = [
+        DerainNet(network_config, genotype.choices, window).apply({"params": inherit(params, genotype)}, rainy)
+        for window in (None, 16)
+    ]
+    chex.assert_trees_all_close(*outputs, rtol=1e-5, atol=1e-5)
+
+
+def temp_bytes(function, *args):
+    return jax.jit(function).lower(*args).compile().memory_analysis().temp_size_in_bytes
+
+
+def test_search_steps_take_the_memory_of_one_model():
+    config = NetworkConfig(width=8, blocks=(1, 1))
+    network, params, gates = supernet(config)
+    single = DerainNet(config, {b: {"conv_a": ("conv5x5",), "conv_b": ("conv5x5",), "se": ("on",)} for b in gates})
+    rainy = jnp.zeros((8, 64, 64, 3))
+    single_params = single.init(jax.random.key(0), rainy[:1])["params"]
+    base = temp_bytes(jax.grad(lambda p: jnp.abs(single.apply({"params": p}, rainy)).mean()), single_params)
+
+    def loss(params, gates):
+        return jnp.abs(network.apply({"params": params}, rainy, gates)).mean()
+
+    assert temp_bytes(jax.grad(loss, 0), params, gates) <= 1.05 * base
+    assert temp_bytes(jax.grad(loss, 1), params, gates) <= 1.05 * base
