@@ -146,7 +146,7 @@ def compose(kernels: Sequence[jax.Array], gates: jax.Array) -> jax.Array:
 def initial_alphas(choices: Choices) -> Rows:
     """Architecture parameters at their start: 1/K for each of a row's K options, so that nothing is preferred."""
     return {
-        block: {name: jnp.full((len(options),), 1.0 / len(options)) for name, options in rows.items()}
+        block: {name: jnp.full((len(options),), 1.0 / len(options), jnp.float32) for name, options in rows.items()}
         for block, rows in choices.items()
     }
 

@@ -14,6 +14,8 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from autoderain_jax.errors import InputError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+ORIENTED = ("JPEG", "MPO", "TIFF", "WEBP")
+"""Formats whose EXIF orientation is followed; cameras write it, and it is known before the pixels are decoded."""
 CACHE_BYTES = 4 * 2**30
 """Decoded pairs kept in memory by default; the rest is decoded anew each time it is drawn."""
 
@@ -97,7 +99,8 @@ def read_rgb(path: Path) -> np.ndarray:
     """Decodes an image file as upright uint8 RGB (h, w, 3); raises ``InputError`` naming it if that fails."""
     try:
         with Image.open(path) as image:
-            return np.array(ImageOps.exif_transpose(image).convert("RGB"))
+            upright = ImageOps.exif_transpose(image) if image.format in ORIENTED else image
+            return np.array(upright.convert("RGB"))
     except UnidentifiedImageError:
         raise InputError(f"{path} is not an image that can be read") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
@@ -164,7 +167,7 @@ def _file_pair(stem: str, rainy: Path, clean: Path) -> Pair:
 def _image_size(path: Path) -> tuple[int, int]:
     try:
         with Image.open(path) as image:
-            lying = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+            lying = image.format in ORIENTED and image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
             return (image.width, image.height) if lying else (image.height, image.width)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         raise InputError(f"{path} is not an image that can be read") from None

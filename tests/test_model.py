@@ -20,7 +20,7 @@ from tests.test_genotype import random_genotype
 def model(network_config):
     genotype = random_genotype(network_config)
     network = DerainNet(network_config, genotype.choices)
-    params = network.init(jax.random.key(0), jnp.zeros((1, 16, 16, 3)))["params"]
+    params = jax.jit(network.init)(jax.random.key(0), jnp.zeros((1, 16, 16, 3)))["params"]
     params["head"]["kernel"] += 0.1 * jax.random.normal(jax.random.key(1), params["head"]["kernel"].shape)
     return Model(network_config, genotype, params, 16, {"seed": 0})
 

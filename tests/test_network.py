@@ -17,7 +17,7 @@ def supernet(config, seed=0):
     choices = open_choices(config)
     network = DerainNet(config, choices)
     gates = sample_gates(jax.random.key(seed + 1), initial_alphas(choices))
-    params = network.init(jax.random.key(seed), jnp.zeros((1, 16, 16, 3)), gates)["params"]
+    params = jax.jit(network.init)(jax.random.key(seed), jnp.zeros((1, 16, 16, 3)), gates)["params"]
     leaves, treedef = jax.tree.flatten(params)
     keys = jax.random.split(jax.random.key(seed + 2), len(leaves))
     noisy = [leaf + 0.1 * jax.random.normal(key, leaf.shape) for key, leaf in zip(keys, leaves, strict=True)]
@@ -31,8 +31,8 @@ def test_supernet_at_one_hot_gates_equals_the_derived_network(network_config, se
     rainy = jax.random.uniform(jax.random.key(9), (2, 19, 22, 3))
     gates = one_hot_gates(network.choices, genotype)
     derived = DerainNet(network_config, genotype.choices)
-    expected = network.apply({"params": params}, rainy, gates)
-    actual = derived.apply({"params": inherit(params, genotype)}, rainy)
+    expected = jax.jit(network.apply)({"params": params}, rainy, gates)
+    actual = jax.jit(derived.apply)({"params": inherit(params, genotype)}, rainy)
     assert float(jnp.abs(expected - rainy).max()) > 0.1
     assert float(jnp.linalg.norm(actual - expected) / jnp.linalg.norm(expected - rainy)) <= 1e-4
 
@@ -56,9 +56,9 @@ def test_every_gate_gradient_equals_that_of_the_explicit_sum(monkeypatch):
     def loss(gates):
         return jnp.abs(network.apply({"params": params}, rainy, gates) - clean).mean()
 
-    in_kernel_space = jax.grad(loss)(gates)
+    in_kernel_space = jax.jit(jax.grad(loss))(gates)
     monkeypatch.setattr(blocks, "ChoiceConv", ExplicitSum)
-    explicit = jax.grad(loss)(gates)
+    explicit = jax.jit(jax.grad(lambda gates: loss(gates)))(gates)
     for actual, expected in zip(jax.tree.leaves(in_kernel_space), jax.tree.leaves(explicit), strict=True):
         assert float(jnp.linalg.norm(actual - expected) / jnp.linalg.norm(expected)) <= 1e-4
         assert np.all(np.asarray(expected) != 0.0), "unselected gates have a gradient too"
@@ -69,7 +69,7 @@ def test_any_size_keeps_its_shape(network_config, height, width):
     genotype = random_genotype(network_config)
     network = DerainNet(network_config, genotype.choices, pool_window=16)
     rainy = jax.random.uniform(jax.random.key(0), (1, height, width, 3))
-    restored, _ = network.init_with_output(jax.random.key(1), rainy)
+    restored, _ = jax.jit(network.init_with_output)(jax.random.key(1), rainy)
     chex.assert_shape(restored, rainy.shape)
     chex.assert_tree_all_finite(restored)
 
@@ -77,7 +77,7 @@ def test_any_size_keeps_its_shape(network_config, height, width):
 def test_untrained_network_returns_its_input(network_config):
     rainy = jax.random.uniform(jax.random.key(0), (1, 12, 12, 3))
     network = DerainNet(network_config, random_genotype(network_config).choices)
-    restored, _ = network.init_with_output(jax.random.key(1), rainy)
+    restored, _ = jax.jit(network.init_with_output)(jax.random.key(1), rainy)
     chex.assert_trees_all_equal(restored, rainy)
 
 
@@ -87,7 +87,7 @@ def test_bfloat16_computes_close_to_float32(network_config):
     outputs = []
     for dtype in ("float32", "bfloat16"):
         config = NetworkConfig(network_config.width, network_config.blocks, reduction=2, dtype=dtype)
-        outputs.append(DerainNet(config, open_choices(config)).apply({"params": params}, rainy, gates))
+        outputs.append(jax.jit(DerainNet(config, open_choices(config)).apply)({"params": params}, rainy, gates))
     assert outputs[1].dtype == jnp.float32
     change, error = (float(jnp.linalg.norm(x)) for x in (outputs[0] - rainy, outputs[1] - outputs[0]))
     assert 0 < error < 0.05 * change
@@ -110,7 +110,7 @@ def test_pooling_over_a_window_as_large_as_the_image_equals_global_pooling(netwo
     rainy = jax.random.uniform(jax.random.key(0), (1, 16, 16, 3))
     _, params, _ = supernet(network_config)
     outputs = [
-        DerainNet(network_config, genotype.choices, window).apply({"params": inherit(params, genotype)}, rainy)
+        jax.jit(DerainNet(network_config, genotype.choices, window).apply)({"params": inherit(params, genotype)}, rainy)
         for window in (None, 16)
     ]
     chex.assert_trees_all_close(*outputs, rtol=1e-5, atol=1e-5)
@@ -125,7 +125,7 @@ def test_search_steps_take_the_memory_of_one_model():
     network, params, gates = supernet(config)
     single = DerainNet(config, {b: {"conv_a": ("conv5x5",), "conv_b": ("conv5x5",), "se": ("on",)} for b in gates})
     rainy = jnp.zeros((8, 64, 64, 3))
-    single_params = single.init(jax.random.key(0), rainy[:1])["params"]
+    single_params = jax.jit(single.init)(jax.random.key(0), rainy[:1])["params"]
     base = temp_bytes(jax.grad(lambda p: jnp.abs(single.apply({"params": p}, rainy)).mean()), single_params)
 
     def loss(params, gates):
