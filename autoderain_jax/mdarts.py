@@ -93,7 +93,7 @@ def mdarts(
             alphas=alphas,
             params_opt=params_optimiser.init(params),
             alphas_opt=alphas_optimiser.init(alphas),
-            share=alphas,
+            share=initial_alphas(choices),
         )
 
     def train_weights(state: SearchState, gates: Rows, batch: Batch):

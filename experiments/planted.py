@@ -136,7 +136,6 @@ def planted(config: PlantedConfig) -> Found:
     for index in track(range(config.teachers), "searching", console=console, disable=not console.is_terminal):
         rng = jax.random.fold_in(jax.random.key(config.seed), index)
         teacher, state = first(rng, jnp.asarray(true[index]))
-        state = jax.tree.map(jnp.copy, state)
         for i in range(config.steps):
             state = (warmup if i < round(config.warmup * config.steps) else step)(state, teacher, rng)
         rows = prox_one_hot(state.share, rng)

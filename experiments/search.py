@@ -56,7 +56,7 @@ def build(config: SearchConfig) -> tuple[Search, SearchState]:
         gates = jax.tree.map(lambda row: row / row.sum(), prices)
         return search.init(network.init(rng, patch, gates)["params"], choices)
 
-    return search, jax.tree.map(jnp.copy, jax.jit(first_state)(jax.random.key(config.seed)))
+    return search, jax.jit(first_state)(jax.random.key(config.seed))
 
 
 def warmup_steps(config: SearchConfig) -> int:

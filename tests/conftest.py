@@ -5,12 +5,20 @@ import os
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 
 from autoderain_jax.network import NetworkConfig
 from experiments.config import RetrainConfig, SearchConfig
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compilation_cache(tmp_path_factory):
+    """Compiles each program once for all tests."""
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
 @pytest.fixture(scope="session")
