@@ -46,7 +46,7 @@ class Genotype:
             problem = f"lacks block {missing[0]!r}" if missing else f"has an additional block {surplus[0]!r}"
             raise InputError(
                 f"{source} does not fit a network with blocks {config.blocks} (it {problem}); "
-                "choose the --preset it was searched with"
+                "choose the --preset or --network it was searched with"
             )
 
     def to_json(self) -> str:
@@ -70,7 +70,7 @@ class Genotype:
             raise InputError(f"{source} is not JSON: {error}") from None
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise InputError(f'{source} is not a genotype: "format" must be "{FORMAT}"')
-        if content.get("version") != VERSION:
+        if type(content.get("version")) is not int or content["version"] != VERSION:
             raise InputError(f"{source} has genotype version {content.get('version')!r}; this release reads {VERSION}")
         blocks = content.get("blocks")
         if not isinstance(blocks, dict) or not blocks:

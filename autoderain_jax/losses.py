@@ -71,7 +71,7 @@ def mix(weights: Mapping[str, float]) -> Loss:
     for name, weight in weights.items():
         if name not in LOSSES:
             raise InputError(f"unknown loss {name!r}: known are {', '.join(LOSSES)}")
-        if not weight > 0:
+        if not 0 < weight < float("inf"):
             raise InputError(f"the weight of loss {name!r} must be positive, not {weight}")
     return lambda restored, clean: sum(weight * LOSSES[name](restored, clean) for name, weight in weights.items())
 
@@ -82,7 +82,7 @@ def parse_loss(text: str) -> Loss:
     for term in text.split("+"):
         weight, _, name = term.strip().rpartition("*")
         try:
-            weights[name.strip()] = float(weight or 1.0)
+            weights[name.strip()] = weights.get(name.strip(), 0.0) + float(weight or 1.0)
         except ValueError:
             raise InputError(f"cannot read loss {text!r}: {weight!r} is not a number") from None
     return mix(weights)

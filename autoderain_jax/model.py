@@ -55,6 +55,8 @@ class Model:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         flat = flax.traverse_util.flatten_dict(jax.tree.map(np.asarray, self.params), sep="/")
+        # Weights of one model beside the description of another must never look whole.
+        (folder / "model.json").unlink(missing_ok=True)
         safetensors.numpy.save_file(flat, folder / "weights.safetensors")
         content = {
             "format": FORMAT,
@@ -82,12 +84,15 @@ class Model:
         if not isinstance(content, dict) or content.get("format") != FORMAT or content.get("version") != VERSION:
             raise InputError(f"{path} is not a model of version {VERSION}")
         try:
-            lists = {key: tuple(value) for key, value in content["network"].items() if isinstance(value, list)}
-            config = NetworkConfig(**content["network"] | lists)
+            config = NetworkConfig.from_json(content["network"], str(path))
             genotype = Genotype.from_json(json.dumps(content["genotype"]), f"{path}, genotype")
-            pool_window, training = int(content["pool_window"]), content["training"]
-        except (KeyError, TypeError, AttributeError) as error:
-            raise InputError(f"{path} is incomplete or has a field too many: {error}") from None
+            pool_window, training = content["pool_window"], dict(content["training"])
+        except (KeyError, TypeError, ValueError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"{path} is incomplete: {error}") from None
+        if type(pool_window) is not int or pool_window < 1:
+            raise InputError(f"{path}: pool_window must be a positive integer, not {pool_window!r}")
         genotype.check_fits(config, f"{path}, genotype")
         model = cls(config, genotype, {}, pool_window, training)
         return dataclasses.replace(model, params=_read_weights(Path(folder) / "weights.safetensors", model.network()))

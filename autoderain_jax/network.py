@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from autoderain_jax.blocks import RSEB, Downsample, Upsample
-from autoderain_jax.search_space import DEFAULT_CANDIDATES, SE_OPTIONS, Choices, Rows, candidate
+from autoderain_jax.errors import InputError
+from autoderain_jax.search_space import CANDIDATES, DEFAULT_CANDIDATES, SE_OPTIONS, Choices, Rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +38,32 @@ class NetworkConfig:
     reduction: int = 4
     dtype: str = "float32"
 
+    def check(self, source: str) -> None:
+        """Raises ``InputError`` naming ``source`` and the first field whose value makes no sense."""
+        for name in ("width", "reduction"):
+            if type(getattr(self, name)) is not int or getattr(self, name) < 1:
+                raise InputError(f"{source}.{name} must be a positive integer, not {getattr(self, name)!r}")
+        if not self.blocks or any(type(count) is not int or count < 1 for count in self.blocks):
+            raise InputError(f"{source}.blocks needs positive integers, one per level, not {self.blocks}")
+        if self.dtype not in ("float32", "bfloat16"):
+            raise InputError(f"{source}.dtype must be float32 or bfloat16, not {self.dtype!r}")
+        if len(set(self.candidates)) != len(self.candidates) or len(self.candidates) < 2:
+            raise InputError(f"{source}.candidates needs at least two different ones")
+        for name in self.candidates:
+            if name not in CANDIDATES:
+                known = ", ".join(CANDIDATES)
+                raise InputError(f"{source}.candidates: unknown candidate {name!r}; known are {known}")
+
+    @classmethod
+    def from_json(cls, content: Any, source: str) -> NetworkConfig:
+        """Reads and checks what ``dataclasses.asdict`` gives, after JSON; raises ``InputError`` naming ``source``."""
+        try:
+            config = cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in content.items()})
+        except (TypeError, AttributeError):
+            raise InputError(f"{source}: the network needs just the fields of NetworkConfig") from None
+        config.check(f"{source}, network")
+        return config
+
     @property
     def stride(self) -> int:
         """Height and width are padded to multiples of this many pixels inside the network."""
@@ -52,8 +80,6 @@ class NetworkConfig:
 
 def open_choices(config: NetworkConfig) -> Choices:
     """The supernet's choices: in every RSEB, two convolutions of any candidate type, and SE off or on."""
-    for name in config.candidates:
-        candidate(name)
     rows = {"conv_a": config.candidates, "conv_b": config.candidates, "se": SE_OPTIONS}
     return {block: dict(rows) for block in config.block_names()}
 

@@ -14,8 +14,10 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from autoderain_jax.errors import InputError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
-ORIENTED = ("JPEG", "MPO", "TIFF", "WEBP")
-"""Formats whose EXIF orientation is followed; cameras write it, and it is known before the pixels are decoded."""
+ORIENTED = ("JPEG", "MPO", "WEBP")
+"""Formats whose EXIF orientation is followed: cameras write it, and it is known before the pixels are decoded."""
+DEPTHS = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
+"""Modes of images that become RGB without a change of meaning; others have more than 8 bits per channel."""
 CACHE_BYTES = 4 * 2**30
 """Decoded pairs kept in memory by default; the rest is decoded anew each time it is drawn."""
 
@@ -26,7 +28,7 @@ class Pair:
 
     Attributes:
       name: file name without folder and suffix.
-      background: name of the clean image; pairs with one background never end up on both sides of a split.
+      background: name of the clean image; pairs with the same one never end up on both sides of a split.
       size: (height, width) in pixels.
       load: reads the pair as uint8 (h, w, 6), rainy RGB then clean RGB, so that one crop or flip serves both.
     """
@@ -87,20 +89,29 @@ class Pairs(Sequence[Pair]):
         """
         backgrounds = sorted({pair.background for pair in self})
         if len(backgrounds) < 2:
-            raise InputError(f"holding images out needs at least two different ones, not {len(backgrounds)}")
+            raise InputError(f"the data need at least two different images to hold one out, not {len(backgrounds)}")
         count = min(max(round(fraction * len(backgrounds)), 1), len(backgrounds) - 1)
         backgrounds.sort(key=lambda name: hashlib.sha256(name.encode()).digest())
         chosen = set(backgrounds[:count])
         parts = [[pair for pair in self if (pair.background in chosen) == side] for side in (False, True)]
-        return Pairs(parts[0], self._room), Pairs(parts[1], self._room)
+        return Pairs(parts[0], self._room // 2), Pairs(parts[1], self._room // 2)
+
+    def fingerprint(self) -> str:
+        """A hash of names and sizes: which images these are, without reading their pixels."""
+        text = repr([(pair.name, pair.size) for pair in self])
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def read_rgb(path: Path) -> np.ndarray:
     """Decodes an image file as upright uint8 RGB (h, w, 3); raises ``InputError`` naming it if that fails."""
     try:
         with Image.open(path) as image:
+            if image.mode not in DEPTHS:
+                raise InputError(f"{path} has more than 8 bits per channel (mode {image.mode}): convert it to 8 bits")
             upright = ImageOps.exif_transpose(image) if image.format in ORIENTED else image
             return np.array(upright.convert("RGB"))
+    except InputError:
+        raise
     except UnidentifiedImageError:
         raise InputError(f"{path} is not an image that can be read") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
@@ -167,7 +178,7 @@ def _file_pair(stem: str, rainy: Path, clean: Path) -> Pair:
 def _image_size(path: Path) -> tuple[int, int]:
     try:
         with Image.open(path) as image:
-            lying = image.format in ORIENTED and image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+            lying = image.format in ORIENTED and image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
             return (image.width, image.height) if lying else (image.height, image.width)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         raise InputError(f"{path} is not an image that can be read") from None

@@ -102,7 +102,7 @@ def photograph(name: str) -> np.ndarray:
 
 
 def builtin_pairs(split: str) -> Pairs:
-    """The built-in data set: synthetic rain over scikit-image's photographs, the same on every machine."""
+    """The built-in data set: synthetic rain over scikit-image's photographs, the same each time."""
     return Pairs([_rendered(name, variant) for name in SPLITS[split] for variant in range(VARIANTS)])
 
 

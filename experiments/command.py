@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -24,12 +23,11 @@ def parse(config: type[Config], args: Sequence[str] | None = None, default: Conf
 
 def peek(option: str, args: Sequence[str]) -> str | None:
     """The value of one option, read before the others: presets decide what the others default to."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument(option)
-    try:
-        return getattr(parser.parse_known_args(args)[0], option.lstrip("-").replace("-", "_"))
-    except SystemExit:
-        return None
+    for i, word in enumerate(args):
+        name, equals, value = word.partition("=")
+        if name == option and (equals or i + 1 < len(args)):
+            return value if equals else args[i + 1]
+    return None
 
 
 def run(main: Callable[[], int | None]) -> None:
@@ -38,6 +36,9 @@ def run(main: Callable[[], int | None]) -> None:
         code = main() or 0
     except InputError as error:
         say(f"error: {error}")
+        code = 2
+    except OSError as error:
+        say(f"error: {error.filename or 'input or output'}: {error.strerror or error}")
         code = 2
     except KeyboardInterrupt:
         say("interrupted")

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from autoderain_jax.errors import InputError
 from autoderain_jax.losses import parse_loss
-from autoderain_jax.network import NetworkConfig, open_choices
+from autoderain_jax.network import NetworkConfig
 from data_pipelines import BUILTIN
 
 Preset = Literal["tiny", "small", "base"]
@@ -32,7 +32,7 @@ class TrainingConfig:
     seed: int = 0
     """Seed of everything random: weights, patches, paths, ties."""
     steps: int = 300
-    """Training steps, warm-up included."""
+    """Training steps; a search's warm-up is included."""
     batch: int = 4
     """Patches per step."""
     patch: int = 64
@@ -43,6 +43,8 @@ class TrainingConfig:
     """Training loss: charbonnier, l1, negative_ssim, or a mix such as charbonnier+0.1*negative_ssim."""
     checkpoint_minutes: float = 5.0
     """Minutes between checkpoints; one is also saved at the end and when the run is interrupted."""
+    held_out: float = 0.05
+    """Share of the training images held out, whole, for choices."""
     network: NetworkConfig = dataclasses.field(default_factory=lambda: NetworkConfig(width=12, blocks=(1, 1)))
     """Shape of the network."""
 
@@ -56,7 +58,9 @@ class TrainingConfig:
         if "negative_ssim" in self.loss and self.patch < 11:
             raise InputError(f"--patch must be at least 11 for negative_ssim, not {self.patch}")
         parse_loss(self.loss)
-        _check_network(self.network)
+        if not 0 < self.held_out < 1:
+            raise InputError(f"--held-out must be between 0 and 1, not {self.held_out}")
+        self.network.check("--network")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,9 +85,8 @@ class SearchConfig(TrainingConfig):
     def check(self) -> None:
         """Raises ``InputError`` naming the first option whose value makes no sense."""
         super().check()
-        for name in ("warmup", "held_out"):
-            if not 0 <= getattr(self, name) < 1:
-                raise InputError(f"--{name.replace('_', '-')} must be in [0, 1), not {getattr(self, name)}")
+        if not 0 <= self.warmup < 1:
+            raise InputError(f"--warmup must be in [0, 1), not {self.warmup}")
         for name in ("alphas_learning_rate", "pull", "cost_weight"):
             if not getattr(self, name) >= 0:
                 raise InputError(f"--{name.replace('_', '-')} must not be negative, not {getattr(self, name)}")
@@ -94,7 +97,8 @@ class RetrainConfig(TrainingConfig):
     """Train a searched network from scratch: writes model/ and report.html."""
 
     genotype: Path = Path("genotype.json")
-    """The genotype file that a search wrote; its preset is the default of --preset."""
+    """Required: the genotype file that a search wrote. The data of that search are the default of --data, and without
+    --preset so are its preset and network."""
     held_out: float = 0.05
     """Share of the training images held out, whole, to choose the best weights; a part of the search's."""
     validations: int = 10
@@ -103,8 +107,6 @@ class RetrainConfig(TrainingConfig):
     def check(self) -> None:
         """Raises ``InputError`` naming the first option whose value makes no sense."""
         super().check()
-        if not 0 <= self.held_out < 1:
-            raise InputError(f"--held-out must be in [0, 1), not {self.held_out}")
         if self.validations < 1:
             raise InputError(f"--validations must be at least 1, not {self.validations}")
 
@@ -118,23 +120,13 @@ SEARCH_STEPS = {"tiny": 300, "small": 600, "base": 20_000}
 RETRAIN_STEPS = {"tiny": 1_000, "small": 6_500, "base": 200_000}
 
 
-def search_preset(preset: Preset) -> SearchConfig:
-    """The defaults of a search."""
+def search_preset(preset: str) -> SearchConfig:
+    """The defaults of a search; those of ``tiny`` for an unknown name, which the command line then refuses."""
+    preset = preset if preset in SHAPES else "tiny"
     return SearchConfig(preset=preset, steps=SEARCH_STEPS[preset], **SHAPES[preset])
 
 
-def retrain_preset(preset: Preset) -> RetrainConfig:
-    """The defaults of a retraining."""
+def retrain_preset(preset: str) -> RetrainConfig:
+    """The defaults of a retraining; an unknown name as for ``search_preset``."""
+    preset = preset if preset in SHAPES else "tiny"
     return RetrainConfig(preset=preset, steps=RETRAIN_STEPS[preset], **SHAPES[preset])
-
-
-def _check_network(network: NetworkConfig) -> None:
-    if network.width < 1 or network.reduction < 1:
-        raise InputError("--network.width and --network.reduction must be positive")
-    if len(network.blocks) < 1 or min(network.blocks) < 1:
-        raise InputError(f"--network.blocks needs positive numbers, one per level, not {network.blocks}")
-    if network.dtype not in ("float32", "bfloat16"):
-        raise InputError(f"--network.dtype must be float32 or bfloat16, not {network.dtype!r}")
-    if len(set(network.candidates)) != len(network.candidates) or len(network.candidates) < 2:
-        raise InputError("--network.candidates needs at least two different ones")
-    open_choices(network)

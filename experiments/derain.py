@@ -13,7 +13,7 @@ from rich.progress import track
 
 from autoderain_jax.derainer import Derainer
 from autoderain_jax.errors import InputError
-from data_pipelines.pairs import SUFFIXES, image_files, read_rgb
+from data_pipelines.pairs import SUFFIXES, read_rgb
 from experiments import command
 
 
@@ -57,11 +57,13 @@ def derain(config: DerainConfig) -> int:
 
 def _targets(config: DerainConfig) -> dict[Path, Path]:
     """Every input file with the file to write."""
+    if not config.inputs:
+        raise InputError("give at least one photograph or folder to derain")
     targets: dict[Path, Path] = {}
     for path in config.inputs:
         if not path.exists():
             raise InputError(f"input {path} does not exist")
-        for file in image_files(path).values() if path.is_dir() else [path]:
+        for file in _photographs(path) if path.is_dir() else [path]:
             target = config.output / file.name
             if file.suffix.lower() not in SUFFIXES:
                 raise InputError(f"input {file} is not of a known type ({', '.join(SUFFIXES)})")
@@ -77,11 +79,18 @@ def _targets(config: DerainConfig) -> dict[Path, Path]:
     return targets
 
 
+def _photographs(folder: Path) -> list[Path]:
+    files = sorted(file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES and file.name[0] != ".")
+    if not files:
+        raise InputError(f"folder {folder} holds no image ({', '.join(SUFFIXES)})")
+    return files
+
+
 def _save(image, path: Path) -> None:
     options = {"quality": 95} if path.suffix.lower() in (".jpg", ".jpeg", ".webp") else {}
     try:
         Image.fromarray(image).save(path, **options)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise InputError(f"cannot write {path}: {error}") from None
 
 

@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import importlib.metadata
 import json
+import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -93,7 +94,11 @@ def _cases(config: EvaluateConfig):
         raise InputError(f"--split must be train or test, not {config.split!r}")
     pairs = open_pairs(config.data, config.split)
     derainer = Derainer.from_pretrained(config.model)
-    source = {"model": str(config.model), "data": config.data, "split": config.split}
+    part = config.split
+    if config.data != BUILTIN and not (Path(config.data).expanduser() / part).is_dir():
+        command.say(f"note: {config.data} has no {part}/ part, so all its pairs are scored, trained on or not")
+        part = "all"
+    source = {"model": str(config.model), "data": config.data, "split": part, "images_id": pairs.fingerprint()}
     return source | {"parameters": derainer.model.parameters}, [
         _model_case(derainer, pairs, i) for i in range(len(pairs))
     ]
@@ -138,9 +143,16 @@ def _write(folder: Path, rows: list[dict], result: dict) -> None:
             writer = csv.DictWriter(file, rows[0].keys())
             writer.writeheader()
             writer.writerows(rows)
-        (folder / "scores.json").write_text(json.dumps(result, indent=2) + "\n")
+        (folder / "scores.json").write_text(json.dumps(_finite(result), indent=2, allow_nan=False) + "\n")
     except OSError as error:
         raise InputError(f"cannot write to workdir {folder}: {error.strerror}") from None
+
+
+def _finite(value):
+    """The same with null for infinity, the PSNR of a perfect image, which JSON does not have."""
+    if isinstance(value, dict):
+        return {name: _finite(part) for name, part in value.items()}
+    return None if isinstance(value, float) and math.isinf(value) else value
 
 
 def _table_rows(result: dict) -> Iterator[tuple[str, ...]]:

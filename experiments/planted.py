@@ -64,6 +64,11 @@ class PlantedConfig:
         for name in ("layers", "teachers", "steps", "learning_rate", "channels", "size", "batch"):
             if not getattr(self, name) > 0:
                 raise InputError(f"--{name.replace('_', '-')} must be positive, not {getattr(self, name)}")
+        if not 0 <= self.seed < 2**32:
+            raise InputError(f"--seed must be in [0, 2^32), not {self.seed}")
+        for name in ("cost_weight", "alphas_learning_rate"):
+            if not getattr(self, name) >= 0:
+                raise InputError(f"--{name.replace('_', '-')} must not be negative, not {getattr(self, name)}")
         if not 0 <= self.warmup < 1:
             raise InputError(f"--warmup must be in [0, 1), not {self.warmup}")
 

@@ -48,6 +48,7 @@ def write_search_report(
     """
     records = workdir.records()
     gates = one_hot_gates(open_choices(config.network), genotype)
+    alphas_start = max((r["step"] for r in records if "held_out_loss" not in r), default=0)
     share = float(relative_cost(gates, macs(config.network)))
     sections = [
         (
@@ -56,7 +57,7 @@ def write_search_report(
                 records,
                 ("train_loss", "held_out_loss", "cost"),
                 config.loss,
-                mark=(round(config.warmup * config.steps), "alphas start"),
+                mark=(alphas_start, "alphas start"),
             ),
         ),
         (
@@ -121,7 +122,7 @@ def _inline(image: np.ndarray) -> str:
 
 def _write(workdir: Workdir, kind: str, config: TrainingConfig, sections: list[tuple[str, str]]) -> None:
     options = json.loads((workdir.folder / "config.json").read_text())
-    options.pop("blocks", None)
+    options = {name: value for name, value in options.items() if name not in ("blocks", "images")}
     rows = "".join(
         f"<tr><td>{html.escape(name)}</td><td>{html.escape(json.dumps(value))}</td></tr>"
         for name, value in options.items()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -15,9 +16,9 @@ from autoderain_jax.derainer import Derainer
 from autoderain_jax.errors import InputError
 from autoderain_jax.genotype import Genotype
 from autoderain_jax.losses import parse_loss
-from autoderain_jax.metrics import score
+from autoderain_jax.metrics import SSIM_WINDOW, score
 from autoderain_jax.model import Model
-from autoderain_jax.network import DerainNet
+from autoderain_jax.network import DerainNet, NetworkConfig
 from data_pipelines import Pairs, open_pairs
 from data_pipelines.stream import numpy_batches
 from experiments import command
@@ -52,7 +53,10 @@ def retrain(config: RetrainConfig) -> Model:
     genotype.check_fits(config.network, str(config.genotype))
     train, held_out = open_pairs(config.data, "train").hold_out(config.held_out)
     train.require_patch(config.patch)
-    workdir = Workdir(config.workdir, config, "retrain", blocks=genotype.blocks)
+    held_out.require_patch(SSIM_WINDOW)
+    workdir = Workdir(
+        config.workdir, config, "retrain", blocks=genotype.blocks, images=[train.fingerprint(), held_out.fingerprint()]
+    )
     network = DerainNet(config.network, genotype.choices)
     optimiser = optax.adam(optax.cosine_decay_schedule(config.learning_rate, config.steps))
     state = first_state(network, optimiser, config)
@@ -128,16 +132,29 @@ def _provenance(config: RetrainConfig) -> dict[str, Any]:
 
 
 def main() -> None:
-    """The command. The genotype's own preset is the default of ``--preset``."""
+    """The command. Preset, data and network of the search are the defaults, as the genotype tells them."""
     args = sys.argv[1:]
     preset, path = command.peek("--preset", args), command.peek("--genotype", args)
-    if preset is None and path is not None and Path(path).is_file():
-        preset = Genotype.load(path).origin.get("preset")
-    default = retrain_preset(preset if preset in ("small", "base") else "tiny")
-    config = command.parse(RetrainConfig, args, default, prog="python -m experiments.retrain")
-    if path is None:
+    if path is None and not {"-h", "--help"} & set(args):
         raise InputError("--genotype is required: the genotype.json that a search wrote")
-    retrain(config)
+    origin = Genotype.load(path).origin if path is not None else {}
+    default = retrain_preset(preset or origin.get("preset") or "tiny")
+    if path is not None:
+        found = searched_with(origin, path)
+        if preset is not None:
+            found.pop("network", None)
+        default = dataclasses.replace(default, **found)
+    retrain(command.parse(RetrainConfig, args, default, prog="python -m experiments.retrain"))
+
+
+def searched_with(origin: Mapping[str, Any], source: str | None) -> dict[str, Any]:
+    """Data and network that a genotype was searched with; raises ``InputError`` if its origin makes no sense."""
+    found: dict[str, Any] = {}
+    if "data" in origin:
+        found["data"] = str(origin["data"])
+    if "network" in origin:
+        found["network"] = NetworkConfig.from_json(origin["network"], f"{source}, origin")
+    return found
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import shlex
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -19,6 +21,7 @@ from autoderain_jax.mdarts import Search, SearchState, mdarts
 from autoderain_jax.model import Model
 from autoderain_jax.network import DerainNet, open_choices
 from autoderain_jax.proximal import proximal_gradient
+from autoderain_jax.search_space import initial_alphas
 from data_pipelines import open_pairs
 from data_pipelines.stream import numpy_batches
 from experiments import command
@@ -53,7 +56,7 @@ def build(config: SearchConfig) -> tuple[Search, SearchState]:
 
     def first_state(rng):
         patch = jnp.zeros((1, config.patch, config.patch, 3))
-        gates = jax.tree.map(lambda row: row / row.sum(), prices)
+        gates = initial_alphas(choices)
         return search.init(network.init(rng, patch, gates)["params"], choices)
 
     return search, jax.jit(first_state)(jax.random.key(config.seed))
@@ -61,7 +64,7 @@ def build(config: SearchConfig) -> tuple[Search, SearchState]:
 
 def warmup_steps(config: SearchConfig) -> int:
     """How many steps train random paths."""
-    return round(config.warmup * config.steps)
+    return min(round(config.warmup * config.steps), config.steps - 1)
 
 
 def search(config: SearchConfig) -> Genotype:
@@ -75,7 +78,7 @@ def search(config: SearchConfig) -> Genotype:
     train, held_out = open_pairs(config.data, "train").hold_out(config.held_out)
     for pairs in (train, held_out):
         pairs.require_patch(config.patch)
-    workdir = Workdir(config.workdir, config, "search")
+    workdir = Workdir(config.workdir, config, "search", images=[train.fingerprint(), held_out.fingerprint()])
     workdir.console.print(
         f"{len(train)} training pairs, {len(held_out)} held out for the alphas; "
         f"{config.steps} steps, {warmup_steps(config)} of them warm-up"
@@ -90,13 +93,21 @@ def search(config: SearchConfig) -> Genotype:
     derainer = Derainer(Model(config.network, genotype, inherit(state.params, genotype), config.patch))
     write_search_report(workdir, config, genotype, derainer, held_out)
     workdir.console.print(f"found: {workdir.folder / 'genotype.json'}\nreport: {workdir.folder / 'report.html'}")
-    workdir.console.print(f"next: python -m experiments.retrain --genotype {workdir.folder / 'genotype.json'}")
+    workdir.console.print(
+        f"next: python -m experiments.retrain --genotype {shlex.quote(str(workdir.folder))}/genotype.json"
+    )
     return genotype
 
 
 def found_genotype(state: SearchState, config: SearchConfig) -> Genotype:
     """The options that were selected most in the late steps of the search; ties are broken by the seed."""
-    origin = {"preset": config.preset, "data": config.data, "seed": config.seed, "steps": config.steps}
+    origin = {
+        "preset": config.preset,
+        "data": config.data,
+        "seed": config.seed,
+        "steps": config.steps,
+        "network": dataclasses.asdict(config.network),
+    }
     return derive(open_choices(config.network), state.share, jax.random.key(config.seed), origin)
 
 
@@ -134,7 +145,7 @@ def main() -> None:
     """The command."""
     args = sys.argv[1:]
     preset = command.peek("--preset", args)
-    default = search_preset(preset if preset in ("small", "base") else "tiny")
+    default = search_preset(preset or "tiny")
     search(command.parse(SearchConfig, args, default, prog="python -m experiments.search"))
 
 

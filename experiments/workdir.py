@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import datetime
 import json
 import math
 import signal
@@ -26,6 +27,7 @@ from experiments import command
 
 LINES = 100
 """Records that a run writes to its metrics file, unless it has fewer steps."""
+SECONDS_PER_MINUTE = 60.0
 QUIET_SECONDS = 5.0
 """Least time between progress lines where the output is no terminal."""
 
@@ -59,9 +61,9 @@ class Workdir:
         path = self.folder / "config.json"
         if path.exists():
             try:
-                stored = json.loads(path.read_text())
-            except ValueError:
-                raise InputError(f"{path} is damaged: it is not JSON") from None
+                stored = dict(json.loads(path.read_text()))
+            except (ValueError, TypeError):
+                raise InputError(f"{path} is damaged: it is not a JSON object") from None
             names = stored.keys() | config.keys()
             different = sorted(name for name in names if stored.get(name) != config.get(name))
             if different:
@@ -70,19 +72,23 @@ class Workdir:
                     f"workdir {self.folder} holds a run with {name} = {stored.get(name)}, not {config.get(name)}; "
                     "give another --workdir, or the same options to resume"
                 )
-        path.write_text(json.dumps(config, indent=2) + "\n")
+            return
+        _replace(path, json.dumps(config, indent=2) + "\n")
 
     def records(self) -> list[dict[str, Any]]:
         """The metrics written so far."""
         if not self.metrics_file.exists():
             return []
-        lines = self.metrics_file.read_text().splitlines()
-        return [json.loads(line) for line in lines if line.endswith("}")]
+        records = []
+        for line in self.metrics_file.read_text().splitlines():
+            # A line that a kill cut short is no record.
+            with contextlib.suppress(ValueError):
+                records.append(json.loads(line))
+        return records
 
     def _drop_after(self, step: int) -> None:
         """Forgets metrics of steps after ``step``, which a resumed run repeats."""
-        kept = [json.dumps(record) + "\n" for record in self.records() if record["step"] <= step]
-        self.metrics_file.write_text("".join(kept))
+        _replace(self.metrics_file, "".join(json.dumps(r) + "\n" for r in self.records() if r["step"] <= step))
 
     def train(
         self,
@@ -111,12 +117,13 @@ class Workdir:
           InputError: a loss was not finite.
           KeyboardInterrupt: SIGINT or SIGTERM came; the state was saved.
         """
-        with Checkpoints(self.folder / "checkpoints") as checkpoints, self._events() as events:
+        with Checkpoints(self.folder / "checkpoints") as checkpoints, contextlib.ExitStack() as stack:
             start = checkpoints.latest or 0
             if start:
                 state = checkpoints.restore(state)
                 self.console.print(f"resuming at step {start} of {steps}")
             self._drop_after(start)
+            events = stack.enter_context(self._events(start))
             batches_from(start)
             every = max(1, steps // LINES)
             saved = time.monotonic()
@@ -125,14 +132,20 @@ class Workdir:
                     state, metrics = advance(state, step)
                     done = step + 1
                     dear = any(isinstance(value, float) for value in metrics.values())
-                    if done % every == 0 or done == steps or dear:
+                    record = done % every == 0 or done == steps or dear
+                    save = (
+                        time.monotonic() - saved > SECONDS_PER_MINUTE * checkpoint_minutes
+                        or interrupts
+                        or done == steps
+                    )
+                    if record or save:
                         scalars = {name: float(value) for name, value in metrics.items()}
                         _require_finite(scalars, done, self.folder)
+                    if record:
                         self._record(events, done, scalars, details(state))
                         meter.show(scalars)
                     meter.step()
-                    due = time.monotonic() - saved > 60 * checkpoint_minutes
-                    if due or interrupts or done == steps:
+                    if save:
                         checkpoints.save(done, state)
                         saved = time.monotonic()
                     if interrupts and done < steps:
@@ -147,8 +160,8 @@ class Workdir:
             events.add_scalar(name, value, step)
 
     @contextlib.contextmanager
-    def _events(self) -> Iterator[SummaryWriter]:
-        writer = SummaryWriter(str(self.folder))
+    def _events(self, start: int) -> Iterator[SummaryWriter]:
+        writer = SummaryWriter(str(self.folder), purge_step=start + 1)
         try:
             yield writer
         finally:
@@ -194,7 +207,7 @@ class Meter:
             return
         self._printed = now
         pace = (now - self._began) / (done - self._start)
-        left = time.strftime("%H:%M:%S", time.gmtime(pace * (self._steps - done)))
+        left = datetime.timedelta(seconds=round(pace * (self._steps - done)))
         self._console.print(f"step {done}/{self._steps}  {text}  {pace:.2f} s/step  left {left}")
 
 
@@ -219,13 +232,22 @@ def _interrupts() -> Iterator[list[int]]:
 
 def _require_finite(scalars: dict[str, float], step: int, folder: Path) -> None:
     for name, value in scalars.items():
-        if not math.isfinite(value):
+        # Infinity is the PSNR of a perfect image.
+        if math.isnan(value) or (math.isinf(value) and not name.endswith("psnr")):
             raise InputError(
                 f"{name} is {value} at step {step}: lower --learning-rate; the last checkpoint in {folder} is kept"
             )
 
 
+def _replace(path: Path, text: str) -> None:
+    """Writes a file whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text)
+    partial.replace(path)
+
+
 def _plain(config: Any) -> dict[str, Any]:
-    """A configuration as JSON values, without the folder it is kept in."""
-    values = {name: value for name, value in dataclasses.asdict(config).items() if name != "workdir"}
+    """A configuration as JSON values, without what may differ between the parts of one run."""
+    free = ("workdir", "checkpoint_minutes", "genotype")
+    values = {name: value for name, value in dataclasses.asdict(config).items() if name not in free}
     return json.loads(json.dumps(values, default=str))

@@ -2,8 +2,12 @@
 
 import csv
 import dataclasses
+import inspect
 import json
+import shlex
 import signal
+import subprocess
+import sys
 
 import chex
 import jax
@@ -15,7 +19,8 @@ from autoderain_jax import Genotype, Model
 from autoderain_jax.checkpoints import Checkpoints
 from autoderain_jax.metrics import score
 from data_pipelines.pairs import read_rgb
-from experiments import command, derain, evaluate, retrain, search, workdir
+from data_pipelines.synthetic import Rain, add_rain, photograph
+from experiments import command, derain, evaluate, planted, retrain, search, workdir
 from tests.conftest import write_pairs
 from tests.test_genotype import random_genotype
 
@@ -84,6 +89,48 @@ def test_stopped_and_resumed_search_equals_an_unbroken_one_bit_for_bit(search_co
         assert (broken.workdir / name).read_text() == (search_config.workdir / name).read_text()
 
 
+def test_search_that_dies_between_checkpoints_repeats_what_was_not_saved(search_config, monkeypatch, tmp_path):
+    search.search(search_config)
+    broken = dataclasses.replace(search_config, workdir=tmp_path / "broken")
+    save = Checkpoints.save
+    with monkeypatch.context() as patch:
+        # Saved after every step, but not after step 3; the power fails in step 6.
+        patch.setattr(workdir, "SECONDS_PER_MINUTE", 0)
+        patch.setattr(Checkpoints, "save", lambda self, step, state: step <= 3 and save(self, step, state))
+        patch.setattr(search, "alphas_record", fail_at(5, search.alphas_record))
+        with pytest.raises(RuntimeError, match="power failure"):
+            search.search(broken)
+    assert len((broken.workdir / "metrics.jsonl").read_text().splitlines()) == 5
+    search.search(broken)
+    chex.assert_trees_all_equal(final_state(broken), final_state(search_config))
+    assert (broken.workdir / "metrics.jsonl").read_text() == (search_config.workdir / "metrics.jsonl").read_text()
+
+
+def fail_at(call, function):
+    """``function``, but raising after ``call`` calls."""
+    calls = []
+
+    def failing(*args):
+        calls.append(args)
+        if len(calls) > call:
+            raise RuntimeError("power failure")
+        return function(*args)
+
+    return failing
+
+
+def test_printed_command_trains_what_was_found(search_config, monkeypatch, capsys, tmp_path):
+    search.search(search_config)
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("next: "))
+    args = shlex.split(line)[4:]
+    small = ("--steps", 1, "--patch", 16, "--batch", 1, "--held-out", 0.2, "--validations", 1)
+    code, _, err = run(monkeypatch, capsys, retrain, *args, "--workdir", tmp_path / "next", *small)
+    assert (code, err) == (0, "")
+    model = Model.load(tmp_path / "next/model")
+    assert model.config == search_config.network
+    assert model.training["data"] == search_config.data
+
+
 def test_finished_search_runs_again_without_change(search_config):
     search.search(search_config)
     before = {name: (search_config.workdir / name).read_text() for name in ("genotype.json", "metrics.jsonl")}
@@ -137,6 +184,9 @@ def test_evaluate_a_model_and_its_outputs_alike(retrain_config, genotype, data_f
     assert "2 images" in out
     result = json.loads((scores / "scores.json").read_text())
     assert result["images"] == 2
+    pairs = [[read_rgb(data_folder / "test" / kind / f"a{i}.png") for kind in ("rainy", "clean")] for i in range(2)]
+    expected = np.mean([score(*pair)["rgb"]["psnr"] for pair in pairs])
+    assert result["input"]["rgb"]["psnr"] == pytest.approx(expected)
     rows = list(csv.DictReader((scores / "scores.csv").read_text().splitlines()))
     assert [row["image"] for row in rows] == ["a0", "a1"]
     for protocol in ("y-matlab", "rgb"):
@@ -153,11 +203,6 @@ def test_evaluate_a_model_and_its_outputs_alike(retrain_config, genotype, data_f
     )  # fmt: skip
     assert code == 0
     assert json.loads((tmp_path / "again/scores.json").read_text())["protocols"] == result["protocols"]
-
-
-def test_evaluate_scores_the_input_it_started_from(data_folder):
-    rainy, clean = (read_rgb(data_folder / "test" / kind / "a0.png") for kind in ("rainy", "clean"))
-    assert 5 < score(rainy, clean)["rgb"]["psnr"] < 30
 
 
 def test_derain_goes_on_after_a_broken_file(retrain_config, genotype, tmp_path, monkeypatch, capsys):
@@ -282,11 +327,42 @@ def test_derain_never_overwrites(tmp_path, monkeypatch, capsys):
     assert (code, "two inputs are named a0.png" in err) == (2, True)
 
 
-@pytest.mark.parametrize("module", [search, retrain, evaluate, derain])
-def test_help_explains_every_option(monkeypatch, capsys, module):
+@pytest.mark.parametrize("module", [search, retrain, evaluate, derain, planted])
+def test_help_explains_every_option_with_its_default(monkeypatch, capsys, module):
     code, out, _ = run(monkeypatch, capsys, module, "--help")
     assert code == 0
-    assert "--output" in out if module is derain else "--workdir" in out
+    config = next(
+        c
+        for name, c in inspect.getmembers(module, inspect.isclass)
+        if c.__module__.startswith("experiments")
+        and name.endswith("Config")
+        and name.lower().startswith(module.__name__.split(".")[1][:6])
+    )
+    options = [field.name for field in dataclasses.fields(config) if field.name not in ("inputs", "network")]
+    assert len(options) >= 2
+    for name in options:
+        assert f"--{name.replace('_', '-')} " in out
+    assert out.count("(default:") + out.count("(required)") >= len(options)
+
+
+def test_library_needs_no_tensorflow_and_prints_nothing():
+    code = "import sys, autoderain_jax; sys.exit('tensorflow' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_derain_without_photographs_is_refused(monkeypatch, capsys, tmp_path):
+    code, _, err = run(monkeypatch, capsys, derain, "--output", tmp_path)
+    assert (code, "give at least one photograph" in err) == (2, True)
+
+
+def test_packaged_model_restores_a_photograph(monkeypatch, capsys, tmp_path):
+    clean = photograph("chelsea")[:150, :200]
+    rainy = add_rain(clean, Rain(density=0.0016), np.random.default_rng(0))
+    Image.fromarray(rainy).save(tmp_path / "cat.png")
+    assert run(monkeypatch, capsys, derain, tmp_path / "cat.png", "--output", tmp_path / "out")[0] == 0
+    before, after = (score(image, clean)["y-matlab"]["psnr"] for image in (rainy, read_rgb(tmp_path / "out/cat.png")))
+    assert after > before + 3
 
 
 def test_not_finite_loss_stops_and_keeps_the_last_checkpoint(search_config, tmp_path):

@@ -171,6 +171,24 @@ def test_photographs_are_read_upright(tmp_path):
     chex.assert_shape(pairs.image(0), (6, 5, 6))
 
 
+@pytest.mark.parametrize("suffix", ["jpg", "webp", "tif", "png"])
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_size_known_before_decoding_is_that_of_the_pixels(tmp_path, suffix, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    for kind in ("rainy", "clean"):
+        (tmp_path / kind).mkdir()
+        Image.new("RGB", (30, 20)).save(tmp_path / kind / f"a.{suffix}", exif=exif)
+    pairs = folder_pairs(tmp_path, "train")
+    assert pairs[0].size == pairs.image(0).shape[:2]
+
+
+def test_more_than_8_bits_are_refused_and_not_clipped(tmp_path):
+    Image.fromarray(np.full((5, 6), 40_000, np.uint16)).save(tmp_path / "deep.png")
+    with pytest.raises(InputError, match=r"deep\.png has more than 8 bits per channel"):
+        read_rgb(tmp_path / "deep.png")
+
+
 def test_streaks_follow_their_angle():
     for angle in (0.0, 30.0, -30.0):
         rain = Rain(angle=angle, length=40, width=0.8, density=0.0008, depth=1)

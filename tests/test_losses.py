@@ -34,13 +34,20 @@ def test_ssim_equals_scikit_image(images):
 def test_mix_is_the_weighted_sum_and_its_gradient_is_finite(images):
     loss = parse_loss("l1 + 0.5*negative_ssim")
     assert float(loss(*images)) == pytest.approx(float(l1(*images) + 0.5 * negative_ssim(*images)))
+    assert float(parse_loss("0.5*l1+0.5*l1")(*images)) == pytest.approx(float(l1(*images)))
     for start in (images[0], images[1]):
         chex.assert_tree_all_finite(jax.grad(parse_loss("charbonnier+0.1*negative_ssim"))(start, images[1]))
 
 
 @pytest.mark.parametrize(
     ("text", "sentence"),
-    [("l3", "unknown loss 'l3'"), ("x*l1", "'x' is not a number"), ("-1*l1", "must be positive"), ("", "unknown loss")],
+    [
+        ("l3", "unknown loss 'l3'"),
+        ("x*l1", "'x' is not a number"),
+        ("-1*l1", "must be positive"),
+        ("inf*l1", "must be positive"),
+        ("", "unknown loss"),
+    ],
 )
 def test_unreadable_losses_are_refused(text, sentence):
     with pytest.raises(InputError, match=sentence):

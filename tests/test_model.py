@@ -56,7 +56,10 @@ def test_derainer_refuses_other_arrays(model, image):
     [
         (lambda c: c.update(version=0), "not a model of version 1"),
         (lambda c: c["network"].update(width=8), "does not fit its model.json at"),
-        (lambda c: c["network"].update(depth=8), "a field too many"),
+        (lambda c: c["network"].update(depth=8), "just the fields of NetworkConfig"),
+        (lambda c: c["network"].update(width="6"), "width must be a positive integer"),
+        (lambda c: c["network"].update(blocks=[]), "blocks needs positive integers"),
+        (lambda c: c.update(pool_window=0), "pool_window must be a positive integer"),
         (lambda c: c.pop("genotype"), "is incomplete"),
         (lambda c: c["genotype"]["blocks"]["encoder0_block0"].update(conv_a="conv9x9"), "unknown candidate"),
     ],

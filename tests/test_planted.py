@@ -11,15 +11,15 @@ def test_one_layer_is_recovered_with_warmup_only_and_by_the_gate_gradient():
     recovered = planted(config).recovered
     assert recovered >= 0.9
     cold = planted(PlantedConfig(teachers=10, warmup=0.0)).recovered
-    assert cold <= recovered - 0.3
-    cut = planted(PlantedConfig(teachers=10, steps=400, warmup=0.5, cut_gradients=True)).recovered
+    assert cold <= recovered - 0.2
+    cut = planted(PlantedConfig(teachers=10, cut_gradients=True)).recovered
     assert cut <= 0.4
 
 
 def test_several_layers_run():
     result = planted(PlantedConfig(layers=3, teachers=2, steps=6, warmup=0.5))
     assert result.true.shape == result.found.shape == (2, 3)
-    assert 0.0 <= result.recovered <= 1.0
+    assert result.recovered == (result.true == result.found).mean()
 
 
 def test_senseless_options_are_named():
