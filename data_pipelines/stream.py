@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -68,30 +68,52 @@ def patch_stream(
     Raises:
       InputError: an image is smaller than the patch.
     """
+    load = _loader(pairs, patch, batch, seed)
+    return _dataset(load, (batch, patch, patch, 6), start, ahead, workers)
+
+
+def numpy_batches(
+    pairs: Pairs, *, patch: int, batch: int, seed: int, start: int = 0, ahead: int = 4, workers: int = 2
+) -> Iterator[dict[str, np.ndarray]]:
+    """The batches of ``patch_stream``, arguments as there, as NumPy arrays.
+
+    Raises:
+      InputError: an image is smaller than the patch, or cannot be read; the batch before it is the last.
+    """
+    load = _loader(pairs, patch, batch, seed)
+    failures: dict[int, InputError] = {}
+
+    def guarded(step: int) -> np.ndarray:
+        # An exception inside TensorFlow would be logged with its traceback, so it waits here for its batch.
+        try:
+            return load(step)
+        except InputError as error:
+            failures[step] = error
+            return np.zeros((batch, patch, patch, 6), np.uint8)
+
+    dataset = _dataset(guarded, (batch, patch, patch, 6), start, ahead, workers)
+    for step, content in enumerate(dataset.as_numpy_iterator(), start):
+        if step in failures:
+            raise failures[step]
+        yield content
+
+
+def _loader(pairs: Pairs, patch: int, batch: int, seed: int) -> Callable[[int], np.ndarray]:
     pairs.require_patch(patch)
     sizes = np.array([pair.size for pair in pairs])
+    return lambda step: patch_batch(pairs, sizes, patch, batch, seed, step)
 
-    def load(step):
-        both = tf.numpy_function(
-            lambda step: patch_batch(pairs, sizes, patch, batch, seed, int(step)), [step], tf.uint8, stateful=False
-        )
-        both = tf.ensure_shape(both, (batch, patch, patch, 6))
+
+def _dataset(
+    load: Callable[[int], np.ndarray], shape: tuple[int, ...], start: int, ahead: int, workers: int
+) -> tf.data.Dataset:
+    def split(step):
+        both = tf.numpy_function(lambda step: load(int(step)), [step], tf.uint8, stateful=False)
+        both = tf.ensure_shape(both, shape)
         return {"rainy": both[..., :3], "clean": both[..., 3:]}
 
     options = tf.data.Options()
     options.threading.private_threadpool_size = workers
     options.deterministic = True
     steps = tf.data.Dataset.range(start, np.iinfo(np.int64).max)
-    return steps.map(load, num_parallel_calls=workers).prefetch(ahead).with_options(options)
-
-
-def numpy_batches(pairs: Pairs, **options) -> Iterator[dict[str, np.ndarray]]:
-    """The batches of ``patch_stream`` as NumPy arrays; an unreadable image raises its own ``InputError`` here."""
-    try:
-        yield from patch_stream(pairs, **options).as_numpy_iterator()
-    except tf.errors.OpError as error:
-        # TensorFlow passes an exception of ours on as text in one of its own.
-        _, found, sentence = error.message.partition("InputError: ")
-        if not found:
-            raise
-        raise InputError(sentence.splitlines()[0]) from None
+    return steps.map(split, num_parallel_calls=workers).prefetch(ahead).with_options(options)

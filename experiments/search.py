@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shlex
 import sys
 from collections.abc import Callable
@@ -106,7 +107,7 @@ def found_genotype(state: SearchState, config: SearchConfig) -> Genotype:
         "data": config.data,
         "seed": config.seed,
         "steps": config.steps,
-        "network": dataclasses.asdict(config.network),
+        "network": json.loads(json.dumps(dataclasses.asdict(config.network))),
     }
     return derive(open_choices(config.network), state.share, jax.random.key(config.seed), origin)
 

@@ -25,12 +25,12 @@ from tests.conftest import write_pairs
 from tests.test_genotype import random_genotype
 
 
-def run(monkeypatch, capsys, module, *args):
+def run(monkeypatch, capfd, module, *args):
     """Runs a command in this process: its exit code, standard output and standard error."""
     monkeypatch.setattr("sys.argv", [module.__name__, *map(str, args)])
     with pytest.raises(SystemExit) as stop:
         command.run(module.main)
-    captured = capsys.readouterr()
+    captured = capfd.readouterr()
     return stop.value.code, captured.out, captured.err
 
 
@@ -119,12 +119,12 @@ def fail_at(call, function):
     return failing
 
 
-def test_printed_command_trains_what_was_found(search_config, monkeypatch, capsys, tmp_path):
+def test_printed_command_trains_what_was_found(search_config, monkeypatch, capfd, tmp_path):
     search.search(search_config)
-    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("next: "))
+    line = next(line for line in capfd.readouterr().out.splitlines() if line.startswith("next: "))
     args = shlex.split(line)[4:]
     small = ("--steps", 1, "--patch", 16, "--batch", 1, "--held-out", 0.2, "--validations", 1)
-    code, _, err = run(monkeypatch, capsys, retrain, *args, "--workdir", tmp_path / "next", *small)
+    code, _, err = run(monkeypatch, capfd, retrain, *args, "--workdir", tmp_path / "next", *small)
     assert (code, err) == (0, "")
     model = Model.load(tmp_path / "next/model")
     assert model.config == search_config.network
@@ -175,11 +175,11 @@ def test_training_reduces_the_loss(retrain_config, genotype):
     assert np.mean(losses[-10:]) < 0.8 * np.mean(losses[:10])
 
 
-def test_evaluate_a_model_and_its_outputs_alike(retrain_config, genotype, data_folder, tmp_path, monkeypatch, capsys):
+def test_evaluate_a_model_and_its_outputs_alike(retrain_config, genotype, data_folder, tmp_path, monkeypatch, capfd):
     retrain.retrain(retrain_config)
     model = retrain_config.workdir / "model"
     scores = tmp_path / "scores"
-    code, out, err = run(monkeypatch, capsys, evaluate, "--model", model, "--data", data_folder, "--workdir", scores)
+    code, out, err = run(monkeypatch, capfd, evaluate, "--model", model, "--data", data_folder, "--workdir", scores)
     assert (code, err) == (0, "")
     assert "2 images" in out
     result = json.loads((scores / "scores.json").read_text())
@@ -195,24 +195,24 @@ def test_evaluate_a_model_and_its_outputs_alike(retrain_config, genotype, data_f
             assert result["protocols"][protocol][metric] == pytest.approx(mean)
 
     rainy = data_folder / "test" / "rainy"
-    assert run(monkeypatch, capsys, derain, rainy, "--model", model, "--output", tmp_path / "out")[0] == 0
+    assert run(monkeypatch, capfd, derain, rainy, "--model", model, "--output", tmp_path / "out")[0] == 0
     assert {file.name for file in (tmp_path / "out").iterdir()} == {"a0.png", "a1.png"}
     code, _, _ = run(
-        monkeypatch, capsys, evaluate, "--predictions", tmp_path / "out", "--targets", data_folder / "test/clean",
+        monkeypatch, capfd, evaluate, "--predictions", tmp_path / "out", "--targets", data_folder / "test/clean",
         "--workdir", tmp_path / "again",
     )  # fmt: skip
     assert code == 0
     assert json.loads((tmp_path / "again/scores.json").read_text())["protocols"] == result["protocols"]
 
 
-def test_derain_goes_on_after_a_broken_file(retrain_config, genotype, tmp_path, monkeypatch, capsys):
+def test_derain_goes_on_after_a_broken_file(retrain_config, genotype, tmp_path, monkeypatch, capfd):
     retrain.retrain(retrain_config)
     photos = tmp_path / "photos"
     photos.mkdir()
     (photos / "broken.jpg").write_text("no photograph")
     Image.new("RGB", (30, 21)).save(photos / "fine.jpg")
     code, out, err = run(
-        monkeypatch, capsys, derain, photos, "--model", retrain_config.workdir / "model", "--output", tmp_path / "out"
+        monkeypatch, capfd, derain, photos, "--model", retrain_config.workdir / "model", "--output", tmp_path / "out"
     )
     assert code == 1
     assert "broken.jpg is not an image that can be read" in err
@@ -237,11 +237,11 @@ BAD_DATA = {
 
 
 @pytest.mark.parametrize("fault", BAD_DATA)
-def test_search_refuses_bad_data_in_one_sentence(search_config, data_folder, monkeypatch, capsys, fault):
+def test_search_refuses_bad_data_in_one_sentence(search_config, data_folder, monkeypatch, capfd, fault):
     spoil, sentence = BAD_DATA[fault]
     spoil(data_folder)
     code, _, err = run(
-        monkeypatch, capsys, search, "--data", data_folder, "--workdir", search_config.workdir,
+        monkeypatch, capfd, search, "--data", data_folder, "--workdir", search_config.workdir,
         "--patch", 16, "--steps", 2, "--network.width", 4,
     )  # fmt: skip
     assert code == 2
@@ -262,9 +262,9 @@ def test_search_refuses_bad_data_in_one_sentence(search_config, data_folder, mon
         (("--network.dtype", "int8"), "--network.dtype must be"),
     ],
 )
-def test_search_refuses_bad_options_in_one_sentence(data_folder, tmp_path, monkeypatch, capsys, options, sentence):
+def test_search_refuses_bad_options_in_one_sentence(data_folder, tmp_path, monkeypatch, capfd, options, sentence):
     args = ("--data", data_folder, "--workdir", tmp_path / "w", *options)
-    code, _, err = run(monkeypatch, capsys, search, *args)
+    code, _, err = run(monkeypatch, capfd, search, *args)
     assert code == 2
     assert sentence in err
     assert err.count("\n") == 1
@@ -282,7 +282,7 @@ def test_workdir_of_another_configuration_is_refused_and_kept(search_config, gen
     assert (search_config.workdir / "metrics.jsonl").read_text() == before
 
 
-def test_retrain_refuses_bad_genotypes(genotype, retrain_config, data_folder, tmp_path, monkeypatch, capsys):
+def test_retrain_refuses_bad_genotypes(genotype, retrain_config, data_folder, tmp_path, monkeypatch, capfd):
     text = retrain_config.genotype.read_text()
     faults = {
         text.replace('"version": 1', '"version": 9'): "genotype version 9",
@@ -292,11 +292,11 @@ def test_retrain_refuses_bad_genotypes(genotype, retrain_config, data_folder, tm
     for content, sentence in faults.items():
         retrain_config.genotype.write_text(content)
         args = ("--genotype", retrain_config.genotype, "--data", data_folder, "--workdir", tmp_path / "w")
-        code, _, err = run(monkeypatch, capsys, retrain, *args, "--patch", 16)
+        code, _, err = run(monkeypatch, capfd, retrain, *args, "--patch", 16)
         assert code == 2
         assert sentence in err
         assert err.count("\n") == 1
-    code, _, err = run(monkeypatch, capsys, retrain, "--workdir", tmp_path / "w")
+    code, _, err = run(monkeypatch, capfd, retrain, "--workdir", tmp_path / "w")
     assert (code, "--genotype is required" in err) == (2, True)
 
 
@@ -310,26 +310,26 @@ def test_retrain_refuses_bad_genotypes(genotype, retrain_config, data_folder, tm
         (derain, ("photo.jpg", "--output", "out"), "input photo.jpg does not exist"),
     ],
 )
-def test_missing_inputs_are_named(tmp_path, monkeypatch, capsys, module, args, sentence):
+def test_missing_inputs_are_named(tmp_path, monkeypatch, capfd, module, args, sentence):
     monkeypatch.chdir(tmp_path)
-    code, _, err = run(monkeypatch, capsys, module, *args)
+    code, _, err = run(monkeypatch, capfd, module, *args)
     assert code == 2
     assert sentence in err
     assert err.count("\n") == 1
 
 
-def test_derain_never_overwrites(tmp_path, monkeypatch, capsys):
+def test_derain_never_overwrites(tmp_path, monkeypatch, capfd):
     write_pairs(tmp_path / "photos", [(12, 12)])
     rainy, clean = tmp_path / "photos/rainy", tmp_path / "photos/clean"
-    code, _, err = run(monkeypatch, capsys, derain, rainy, "--output", rainy)
+    code, _, err = run(monkeypatch, capfd, derain, rainy, "--output", rainy)
     assert (code, "would overwrite the input" in err) == (2, True)
-    code, _, err = run(monkeypatch, capsys, derain, rainy, clean, "--output", tmp_path / "out")
+    code, _, err = run(monkeypatch, capfd, derain, rainy, clean, "--output", tmp_path / "out")
     assert (code, "two inputs are named a0.png" in err) == (2, True)
 
 
 @pytest.mark.parametrize("module", [search, retrain, evaluate, derain, planted])
-def test_help_explains_every_option_with_its_default(monkeypatch, capsys, module):
-    code, out, _ = run(monkeypatch, capsys, module, "--help")
+def test_help_explains_every_option_with_its_default(monkeypatch, capfd, module):
+    code, out, _ = run(monkeypatch, capfd, module, "--help")
     assert code == 0
     config = next(
         c
@@ -351,16 +351,16 @@ def test_library_needs_no_tensorflow_and_prints_nothing():
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_derain_without_photographs_is_refused(monkeypatch, capsys, tmp_path):
-    code, _, err = run(monkeypatch, capsys, derain, "--output", tmp_path)
+def test_derain_without_photographs_is_refused(monkeypatch, capfd, tmp_path):
+    code, _, err = run(monkeypatch, capfd, derain, "--output", tmp_path)
     assert (code, "give at least one photograph" in err) == (2, True)
 
 
-def test_packaged_model_restores_a_photograph(monkeypatch, capsys, tmp_path):
+def test_packaged_model_restores_a_photograph(monkeypatch, capfd, tmp_path):
     clean = photograph("chelsea")[:150, :200]
     rainy = add_rain(clean, Rain(density=0.0016), np.random.default_rng(0))
     Image.fromarray(rainy).save(tmp_path / "cat.png")
-    assert run(monkeypatch, capsys, derain, tmp_path / "cat.png", "--output", tmp_path / "out")[0] == 0
+    assert run(monkeypatch, capfd, derain, tmp_path / "cat.png", "--output", tmp_path / "out")[0] == 0
     before, after = (score(image, clean)["y-matlab"]["psnr"] for image in (rainy, read_rgb(tmp_path / "out/cat.png")))
     assert after > before + 3
 

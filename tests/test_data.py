@@ -9,7 +9,7 @@ from autoderain_jax.errors import InputError
 from data_pipelines import open_pairs
 from data_pipelines.pairs import Pair, Pairs, folder_pairs, read_rgb
 from data_pipelines.sampling import sample_patches
-from data_pipelines.stream import numpy_batches
+from data_pipelines.stream import numpy_batches, patch_stream
 from data_pipelines.synthetic import Rain, add_rain, builtin_pairs, streaks
 
 SIZES = np.array([(40, 33), (33, 40), (36, 36), (50, 34), (34, 34)])
@@ -44,6 +44,12 @@ def test_rainy_and_clean_are_cropped_and_flipped_alike(pairs):
         assert all(len(np.unique(patch)) == 1 for patch in steps)
         flips |= set(np.unique(steps))
     assert flips == {-1, 1}
+
+
+def test_dataset_and_numpy_batches_agree(pairs):
+    options = {"patch": 16, "batch": 2, "seed": 0, "start": 3}
+    dataset = patch_stream(pairs, **options)
+    chex.assert_trees_all_equal(next(dataset.as_numpy_iterator()), next(numpy_batches(pairs, **options)))
 
 
 def test_stream_resumes_exactly_at_any_step(pairs):
