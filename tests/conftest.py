@@ -6,12 +6,11 @@ import os
 os.environ["JAX_PLATFORMS"] = "cpu"
 
 import jax
-import numpy as np
 import pytest
-from PIL import Image
 
 from autoderain_jax.network import NetworkConfig
 from experiments.config import RetrainConfig, SearchConfig
+from tests.samples import write_pairs
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -24,19 +23,6 @@ def compilation_cache(tmp_path_factory):
 @pytest.fixture(scope="session")
 def network_config():
     return NetworkConfig(width=6, blocks=(1, 1), reduction=2)
-
-
-def write_pairs(folder, sizes, seed=0):
-    """Random smooth pairs of (height, width) ``sizes``, named a0.png, a1.png, ..."""
-    rng = np.random.default_rng(seed)
-    for kind in ("rainy", "clean"):
-        (folder / kind).mkdir(parents=True)
-    for i, (height, width) in enumerate(sizes):
-        small = rng.integers(0, 255, (4, 4, 3), dtype=np.uint8)
-        clean = Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC)
-        rainy = np.clip(np.array(clean).astype(int) + rng.integers(0, 60, (height, width, 1)), 0, 255)
-        clean.save(folder / "clean" / f"a{i}.png")
-        Image.fromarray(rainy.astype(np.uint8)).save(folder / "rainy" / f"a{i}.png")
 
 
 @pytest.fixture

@@ -21,8 +21,7 @@ from autoderain_jax.metrics import score
 from data_pipelines.pairs import read_rgb
 from data_pipelines.synthetic import Rain, add_rain, photograph
 from experiments import command, derain, evaluate, planted, retrain, search, workdir
-from tests.conftest import write_pairs
-from tests.test_genotype import random_genotype
+from tests.samples import random_genotype, write_pairs
 
 
 def run(monkeypatch, capfd, module, *args):

@@ -9,16 +9,7 @@ import pytest
 from autoderain_jax.errors import InputError
 from autoderain_jax.genotype import Genotype, derive, one_hot_gates, search_space_size, uniform
 from autoderain_jax.network import NetworkConfig, open_choices
-
-
-def random_genotype(config, seed=0):
-    rng = np.random.default_rng(seed)
-    return Genotype(
-        {
-            block: {name: str(rng.choice(options)) for name, options in row.items()}
-            for block, row in open_choices(config).items()
-        }
-    )
+from tests.samples import random_genotype
 
 
 def test_file_round_trip(tmp_path, network_config):

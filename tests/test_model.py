@@ -13,7 +13,7 @@ from autoderain_jax.cost import macs, relative_cost
 from autoderain_jax.genotype import Genotype, one_hot_gates, uniform
 from autoderain_jax.network import DerainNet, NetworkConfig, open_choices
 from autoderain_jax.search_space import initial_alphas
-from tests.test_genotype import random_genotype
+from tests.samples import random_genotype
 
 
 @pytest.fixture

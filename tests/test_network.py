@@ -9,7 +9,7 @@ from autoderain_jax.genotype import inherit, one_hot_gates
 from autoderain_jax.mdarts import sample_gates
 from autoderain_jax.network import DerainNet, NetworkConfig, open_choices
 from autoderain_jax.search_space import CANDIDATES, candidate, initial_alphas
-from tests.test_genotype import random_genotype
+from tests.samples import random_genotype
 
 
 def supernet(config, seed=0):
