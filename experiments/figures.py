@@ -87,18 +87,12 @@ def network_drawing(genotype: Genotype, config: NetworkConfig) -> str:
             arrowprops={"arrowstyle": "->", "color": "grey"},
         )
     for level in range(len(config.blocks) - 1):
-        ends = [x for x, at in places if at == level]
-        last = max(x for x in ends if list(levels)[x].startswith("encoder"))
-        axes.plot([last + 0.5, last + config_gap(levels, level, last)], [-level - 0.15] * 2, ":", color="grey")
+        columns = [x for x, at in places if at == level]
+        encoder, decoder = columns[config.blocks[level] - 1 : config.blocks[level] + 1]
+        axes.plot([encoder + 0.5, decoder - 0.5], [-level - 0.15] * 2, ":", color="grey")
     axes.set(xlim=(-0.6, len(levels) - 0.4), ylim=(-len(config.blocks) + 0.35, 0.55))
     axes.axis("off")
     return svg(figure)
-
-
-def config_gap(levels: dict[str, int], level: int, last: int) -> float:
-    """Distance in boxes from the last encoder block of a level to its first decoder block."""
-    first = next(x for x, name in enumerate(levels) if name.startswith(f"decoder{level}_"))
-    return first - last - 0.5
 
 
 def _box(axes, x: float, y: float, option: str) -> None:
