@@ -102,7 +102,7 @@ def proximal(mode: str = "lazy", pull: optax.ScalarOrSchedule = 0.0) -> optax.Gr
 
     Returns:
       An ``optax.GradientTransformationExtraArgs`` whose ``update`` needs ``params``, rows on the simplex. The sum of
-      both is the proximal point, to the last bit where an entry becomes 0 and to round-off elsewhere.
+      both is the proximal point, exactly where an entry becomes 0 and to round-off elsewhere.
 
     Raises:
       ValueError: an unknown mode, or ``update`` called without ``params``.
