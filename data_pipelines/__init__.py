@@ -1,26 +1,75 @@
-"""Rainy/clean pairs in, batches out. TensorFlow is imported by ``data_pipelines.stream`` alone."""
+"""Rainy/clean pairs in, batches out. TensorFlow is imported by ``stream`` and the TFDS builders alone."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Protocol
 
-from data_pipelines.pairs import Pair, Pairs, folder_pairs
-from data_pipelines.synthetic import builtin_pairs
+from autoderain_jax.errors import InputError
+from data_pipelines.known import NAMES, is_known, known
+from data_pipelines.layouts import ALL, find_parts
+from data_pipelines.pairs import Pair, Pairs
+from data_pipelines.synthetic import BUILTIN, is_synthetic, synthetic_parts
 
-__all__ = ["BUILTIN", "Pair", "Pairs", "open_pairs"]
-
-BUILTIN = "synthetic"
-"""Name of the built-in data set: synthetic rain over the photographs that scikit-image ships."""
+__all__ = ["BUILTIN", "Opens", "Pair", "Pairs", "choose_part", "find_data", "open_pairs"]
 
 
-def open_pairs(data: str, split: str) -> Pairs:
-    """Opens a data set.
+class Opens(Protocol):
+    """A part of a data set that was found and can be opened."""
+
+    def open(self) -> Pairs:
+        """Its pairs; raises ``InputError`` if something is wrong with it."""
+
+
+def find_data(data: str, root: Path | None = None) -> Mapping[str, Opens]:
+    """The parts of a data set by name, found but not yet opened.
 
     Args:
-      data: ``synthetic``, or a folder with ``rainy/`` and ``clean/``, or with these inside ``train/`` and ``test/``.
-      split: ``train`` or ``test``.
+      data: the name of a published data set (``rain100h``, or ``rain1200/heavy`` for a config of one); a folder of
+        pairs in any layout that ``layouts`` knows; a text file that lists pairs; or ``synthetic``,
+        ``synthetic/heavy``, ``synthetic/light:FOLDER`` for rain rendered over photographs.
+      root: where the published data set was unpacked.
 
     Raises:
-      InputError: there is no such data set, or something is wrong with it.
+      InputError: there is no such data set.
     """
-    return builtin_pairs(split) if data == BUILTIN else folder_pairs(Path(data).expanduser(), split)
+    if is_synthetic(data):
+        return synthetic_parts(data)
+    if is_known(data):
+        if root is not None:
+            return known(data).find(root.expanduser())
+        if not Path(data).is_dir():
+            raise InputError(f"--data {data} needs --data-root: the folder in which it was unpacked")
+    folder = Path(data).expanduser()
+    if not folder.exists():
+        names = ", ".join(NAMES)
+        raise InputError(f"data folder {data} does not exist, nor is it a data set that is known by name ({names})")
+    return find_parts(folder)
+
+
+def choose_part(parts: Mapping[str, Opens], split: str, data: str) -> str:
+    """The part that ``split`` means: the one of that name, or the only one of a folder that is not divided.
+
+    Raises:
+      InputError: there is no such part.
+    """
+    if split in parts:
+        return split
+    if list(parts) == [ALL]:
+        return ALL
+    raise InputError(f"data {data} has no part {split!r}; it has {', '.join(parts)}")
+
+
+def open_pairs(data: str, split: str, root: Path | None = None) -> Pairs:
+    """Opens one part of a data set.
+
+    Args:
+      data, root: as for ``find_data``.
+      split: ``train``, ``test``, or another part that the data set has.
+
+    Raises:
+      InputError: there is no such data set or part, or something is wrong with it.
+    """
+    parts = find_data(data, root)
+    return parts[choose_part(parts, split, data)].open()

@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from autoderain_jax.errors import InputError
+
 
 class Patches(NamedTuple):
     """One batch of square patches; each field is an int64 array (batch,), ``flip`` a bool one.
@@ -30,21 +32,33 @@ class Patches(NamedTuple):
     flip: np.ndarray
 
 
-def sample_patches(sizes: np.ndarray, patch: int, batch: int, seed: int, step: int) -> Patches:
-    """Draws batch ``step`` of stream ``seed``.
+def sample_patches(
+    sizes: np.ndarray, patch: int, batch: int, seed: int, step: int, shard: tuple[int, int] = (0, 1)
+) -> Patches:
+    """Draws batch ``step`` of stream ``seed``, or a process's share of it.
 
     Args:
       sizes: (images, 2) heights and widths in pixels, none below ``patch``.
       patch: side of the patches in pixels.
       batch: patches per batch.
       seed, step: what is drawn depends on these, ``sizes`` and the other arguments alone.
+      shard: (index, count) of the process: it gets the patches that lie in its place when the batch is cut into
+        ``count`` equal runs, so that all shards together are the batch.
+
+    Raises:
+      InputError: the batch cannot be cut into so many equal shards.
     """
     images = len(sizes)
     positions = np.arange(step * batch, (step + 1) * batch)
     image = np.array([_epoch_order(images, seed, int(p) // images)[int(p) % images] for p in positions])
     bits = _random_bits(seed, _PATCHES, step, 3 * batch).reshape(3, batch)
     top, left = (_below(bits[axis], sizes[image, axis] - patch + 1) for axis in (0, 1))
-    return Patches(image, top, left, _below(bits[2], np.full(batch, 2)).astype(bool))
+    whole = Patches(image, top, left, _below(bits[2], np.full(batch, 2)).astype(bool))
+    index, count = shard
+    if batch % count:
+        raise InputError(f"--batch {batch} cannot be shared equally among {count} processes")
+    mine = slice(index * batch // count, (index + 1) * batch // count)
+    return Patches(*(field[mine] for field in whole))
 
 
 _PATCHES, _ORDER = 0, 1

@@ -1,86 +1,82 @@
-"""Batches of aligned rainy/clean patches as a tf.data stream.
+"""Batches of aligned rainy/clean patches through tf.data: images are read when first drawn, and kept where they fit.
 
-The one module that imports TensorFlow. It hides accelerators from it first, since TensorFlow would take their memory.
+``device_stream`` gives the same patches without the host; ``batches`` chooses between the two.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
-import sys
 from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from autoderain_jax.errors import InputError
 from data_pipelines.pairs import Pairs
+from data_pipelines.quiet_tf import tf
 from data_pipelines.sampling import sample_patches
 
 
-@contextlib.contextmanager
-def _quiet():
-    """Silences what native code writes to standard error; Python's exceptions still arrive."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with open(os.devnull, "w") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-
-
-# Importing TensorFlow, and asking it for accelerators, logs several lines of no concern to anyone.
-with _quiet():
-    import tensorflow as tf
-
-    tf.config.set_visible_devices([], "GPU")
-    tf.config.set_visible_devices([], "TPU")
-
-
-def patch_batch(pairs: Pairs, sizes: np.ndarray, patch: int, batch: int, seed: int, step: int) -> np.ndarray:
-    """Batch ``step`` as uint8 (batch, patch, patch, 6), rainy RGB then clean RGB."""
+def patch_batch(
+    pairs: Pairs, sizes: np.ndarray, patch: int, batch: int, seed: int, step: int, shard: tuple[int, int] = (0, 1)
+) -> np.ndarray:
+    """Batch ``step``, or a process's share of it, as uint8 (patches, patch, patch, 6), rainy RGB then clean RGB."""
     patches = []
-    for image, top, left, flip in zip(*sample_patches(sizes, patch, batch, seed, step), strict=True):
+    for image, top, left, flip in zip(*sample_patches(sizes, patch, batch, seed, step, shard), strict=True):
         crop = pairs.image(int(image))[top : top + patch, left : left + patch]
         patches.append(crop[:, ::-1] if flip else crop)
     return np.stack(patches)
 
 
 def patch_stream(
-    pairs: Pairs, *, patch: int, batch: int, seed: int, start: int = 0, ahead: int = 4, workers: int = 2
+    pairs: Pairs,
+    *,
+    patch: int,
+    batch: int,
+    seed: int,
+    start: int = 0,
+    shard: tuple[int, int] = (0, 1),
+    ahead: int = 4,
+    workers: int = 2,
 ) -> tf.data.Dataset:
     """Batches ``start``, ``start + 1``, ... without end; each a function of (seed, step) alone.
 
     Args:
       pairs: where patches come from.
       patch: side of the patches in pixels.
-      batch: patches per batch.
+      batch: patches per batch, of all processes together.
       seed: of the stream.
       start: first step, at no cost: nothing before it is read.
+      shard: (index, count) of the process; it gets its part of every batch.
       ahead: batches prepared in advance.
       workers: threads that prepare them.
 
     Returns:
-      A dataset of ``{"rainy": uint8 (batch, patch, patch, 3), "clean": the same}``.
+      A dataset of ``{"rainy": uint8 (patches, patch, patch, 3), "clean": the same}``.
 
     Raises:
-      InputError: an image is smaller than the patch.
+      InputError: an image is smaller than the patch, or the batch cannot be shared equally.
     """
-    load = _loader(pairs, patch, batch, seed)
-    return _dataset(load, (batch, patch, patch, 6), start, ahead, workers)
+    load = _loader(pairs, patch, batch, seed, shard)
+    return _dataset(load, (batch // shard[1], patch, patch, 6), start, ahead, workers)
 
 
 def numpy_batches(
-    pairs: Pairs, *, patch: int, batch: int, seed: int, start: int = 0, ahead: int = 4, workers: int = 2
+    pairs: Pairs,
+    *,
+    patch: int,
+    batch: int,
+    seed: int,
+    start: int = 0,
+    shard: tuple[int, int] = (0, 1),
+    ahead: int = 4,
+    workers: int = 2,
 ) -> Iterator[dict[str, np.ndarray]]:
     """The batches of ``patch_stream``, arguments as there, as NumPy arrays.
 
     Raises:
       InputError: an image is smaller than the patch, or cannot be read; the batch before it is the last.
     """
-    load = _loader(pairs, patch, batch, seed)
+    load = _loader(pairs, patch, batch, seed, shard)
+    shape = (batch // shard[1], patch, patch, 6)
     failures: dict[int, InputError] = {}
 
     def guarded(step: int) -> np.ndarray:
@@ -89,19 +85,20 @@ def numpy_batches(
             return load(step)
         except InputError as error:
             failures[step] = error
-            return np.zeros((batch, patch, patch, 6), np.uint8)
+            return np.zeros(shape, np.uint8)
 
-    dataset = _dataset(guarded, (batch, patch, patch, 6), start, ahead, workers)
+    dataset = _dataset(guarded, shape, start, ahead, workers)
     for step, content in enumerate(dataset.as_numpy_iterator(), start):
         if step in failures:
             raise failures[step]
         yield content
 
 
-def _loader(pairs: Pairs, patch: int, batch: int, seed: int) -> Callable[[int], np.ndarray]:
+def _loader(pairs: Pairs, patch: int, batch: int, seed: int, shard: tuple[int, int]) -> Callable[[int], np.ndarray]:
     pairs.require_patch(patch)
-    sizes = np.array([pair.size for pair in pairs])
-    return lambda step: patch_batch(pairs, sizes, patch, batch, seed, step)
+    sizes = pairs.sizes
+    sample_patches(sizes, patch, batch, seed, 0, shard)
+    return lambda step: patch_batch(pairs, sizes, patch, batch, seed, step, shard)
 
 
 def _dataset(

@@ -1,21 +1,33 @@
-"""Synthetic rain: streaks by angle, length, width, density and depth, and a veil; added or screened. All ours.
+"""Synthetic rain: layers of streaks by angle, length, width, density, depth and motion blur, and a veil. All ours.
 
 The model is the usual one of the field, a sum of blurred streak layers over the scene (Li et al., CVPR 2016), with the
-veiling of distant rain (Hu et al., CVPR 2019).
+veiling of distant rain (Hu et al., CVPR 2019). ``PRESETS`` name ranges of it; what they were fitted to stands there.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from skimage import data as photographs
 
+from autoderain_jax.errors import InputError
+from data_pipelines.images import image_size, read_rgb, some_images
+from data_pipelines.layouts import ALL, PARTS
 from data_pipelines.pairs import Pair, Pairs
 
-VARIANTS = 16
-"""Renderings of rain over each photograph in the built-in data set."""
+BUILTIN = "synthetic"
+"""Name of the built-in data set: synthetic rain over the photographs that scikit-image ships."""
+LEAST_PAIRS = 64
+"""Each photograph gets as many rains as it takes to make this many pairs, at least one."""
+
+Range = tuple[float, float]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +36,9 @@ class Rain:
 
     Attributes:
       angle: degrees from the vertical, positive leaning right, in [-60, 60].
+      spread: degrees by which the layers' angles differ from it at most, at least 0.
       length: of the nearest streaks, in pixels, at least 1.
+      motion_blur: standard deviation of the fading of a streak's ends, in pixels, at least 0: the exposure's share.
       width: standard deviation across the nearest streaks, in pixels, above 0.
       density: streaks starting per pixel in the nearest layer, in [0, 1].
       intensity: brightness of a streak's core, in [0, 1].
@@ -34,7 +48,9 @@ class Rain:
     """
 
     angle: float = 10.0
+    spread: float = 0.0
     length: float = 24.0
+    motion_blur: float = 1.0
     width: float = 0.7
     density: float = 0.003
     intensity: float = 0.45
@@ -42,19 +58,80 @@ class Rain:
     veil: float = 0.0
     screen: bool = False
 
-    @classmethod
-    def sample(cls, rng: np.random.Generator) -> Rain:
-        """Draws a rainfall from moderate ranges."""
-        return cls(
-            angle=rng.uniform(-25.0, 25.0),
-            length=rng.uniform(12.0, 40.0),
-            width=rng.uniform(0.5, 1.2),
-            density=rng.uniform(0.0008, 0.003),
-            intensity=rng.uniform(0.25, 0.6),
-            depth=int(rng.integers(1, 4)),
-            veil=rng.uniform(0.0, 0.12),
-            screen=bool(rng.integers(2)),
-        )
+
+@dataclasses.dataclass(frozen=True)
+class RainRange:
+    """Ranges from which rainfalls are drawn, uniformly unless said otherwise; the fields are those of ``Rain``.
+
+    Attributes:
+      length, density, intensity: drawn uniformly in their logarithm.
+      depth: fewest and most layers.
+      screen: share of the rainfalls that are screened instead of added.
+    """
+
+    angle: Range
+    spread: Range
+    length: Range
+    motion_blur: Range
+    width: Range
+    density: Range
+    intensity: Range
+    depth: tuple[int, int]
+    veil: Range
+    screen: float
+
+    def sample(self, rng: np.random.Generator) -> Rain:
+        """Draws a rainfall."""
+        logarithmic = {
+            name: math.exp(rng.uniform(*np.log(getattr(self, name)))) for name in ("length", "density", "intensity")
+        }
+        uniform = {
+            name: rng.uniform(*getattr(self, name)) for name in ("angle", "spread", "motion_blur", "width", "veil")
+        }
+        depth = int(rng.integers(self.depth[0], self.depth[1] + 1))
+        return Rain(**logarithmic, **uniform, depth=depth, screen=bool(rng.random() < self.screen))
+
+
+PRESETS: Mapping[str, RainRange] = {
+    "mixed": RainRange(
+        angle=(-25, 25),
+        spread=(0, 6),
+        length=(12, 40),
+        motion_blur=(0.5, 4),
+        width=(0.5, 1.2),
+        density=(0.0008, 0.003),
+        intensity=(0.25, 0.6),
+        depth=(1, 3),
+        veil=(0, 0.12),
+        screen=0.5,
+    ),
+    "light": RainRange(
+        angle=(-29, 29),
+        spread=(0, 3),
+        length=(16, 48),
+        motion_blur=(1, 6),
+        width=(0.6, 1.1),
+        density=(0.0005, 0.002),
+        intensity=(0.18, 0.55),
+        depth=(1, 2),
+        veil=(0, 0),
+        screen=0.0,
+    ),
+    "heavy": RainRange(
+        angle=(-30, 30),
+        spread=(10, 40),
+        length=(20, 60),
+        motion_blur=(2, 8),
+        width=(0.8, 1.6),
+        density=(0.001, 0.004),
+        intensity=(0.45, 0.98),
+        depth=(2, 4),
+        veil=(0, 0.05),
+        screen=0.0,
+    ),
+}
+"""Rain by name. ``light`` resembles Rain100L and ``heavy`` Rain100H in angles, lengths and widths as far as their
+differences from the clean images show them, and in input PSNR on the same backgrounds; ``mixed`` ranges wider."""
 
 
 def streaks(shape: tuple[int, int], rain: Rain, rng: np.random.Generator) -> np.ndarray:
@@ -63,22 +140,24 @@ def streaks(shape: tuple[int, int], rain: Rain, rng: np.random.Generator) -> np.
     layer = np.zeros(shape)
     for level in range(rain.depth):
         nearness = 0.5**level
-        starts = rng.random(shape) < rain.density / nearness
+        starts = rng.random(shape, np.float32) < rain.density / nearness
         drops = starts * rng.uniform(0.4, 1.0, shape)
-        kernel = _streak(height, width, rain.angle, max(rain.length * nearness, 2.0), max(rain.width * nearness, 0.4))
+        angle = rain.angle + rng.uniform(-rain.spread, rain.spread)
+        length, sigma = max(rain.length * nearness, 2.0), max(rain.width * nearness, 0.4)
+        kernel = _streak(height, width, angle, length, sigma, max(rain.motion_blur * nearness, sigma))
         blurred = np.fft.irfft2(np.fft.rfft2(drops) * np.fft.rfft2(kernel), s=shape)
         layer += np.clip(blurred, 0.0, 1.0) * rain.intensity * (2 / 3) ** level
     return np.clip(layer, 0.0, 1.0).astype(np.float32)
 
 
-def _streak(height: int, width: int, angle: float, length: float, sigma: float) -> np.ndarray:
+def _streak(height: int, width: int, angle: float, length: float, sigma: float, fading: float) -> np.ndarray:
     """One streak centred on pixel (0, 0) of a periodic image, its brightest value 1."""
     y = np.fft.fftfreq(height, 1 / height)[:, None]
     x = np.fft.fftfreq(width, 1 / width)[None, :]
     sine, cosine = np.sin(np.deg2rad(angle)), np.cos(np.deg2rad(angle))
     along, across = y * cosine + x * sine, x * cosine - y * sine
     beyond = np.maximum(np.abs(along) - length / 2, 0.0)
-    return np.exp(-(across**2 + beyond**2) / (2 * sigma**2))
+    return np.exp(-0.5 * ((across / sigma) ** 2 + (beyond / fading) ** 2))
 
 
 def add_rain(clean: np.ndarray, rain: Rain, rng: np.random.Generator) -> np.ndarray:
@@ -90,8 +169,8 @@ def add_rain(clean: np.ndarray, rain: Rain, rng: np.random.Generator) -> np.ndar
     return np.round(np.clip(rainy, 0.0, 1.0) * 255.0).astype(np.uint8)
 
 
-SPLITS = {"train": ("astronaut", "coffee", "motorcycle", "rocket"), "test": ("chelsea",)}
-"""Colour photographs that scikit-image ships, by split."""
+PHOTOGRAPHS = {"train": ("astronaut", "coffee", "motorcycle", "rocket"), "test": ("chelsea",)}
+"""Colour photographs that scikit-image ships, by part of the built-in data set."""
 
 
 @functools.cache
@@ -101,16 +180,91 @@ def photograph(name: str) -> np.ndarray:
     return np.ascontiguousarray(image)
 
 
-def builtin_pairs(split: str) -> Pairs:
-    """The built-in data set: synthetic rain over scikit-image's photographs, the same each time."""
-    return Pairs([_rendered(name, variant) for name in SPLITS[split] for variant in range(VARIANTS)])
+class Backdrop(NamedTuple):
+    """A clean photograph to rain on: its name, (height, width), and what reads it as uint8 RGB."""
+
+    name: str
+    size: tuple[int, int]
+    load: Callable[[], np.ndarray]
 
 
-def _rendered(name: str, variant: int) -> Pair:
-    clean = photograph(name)
+class RainOver(NamedTuple):
+    """Photographs to be opened as pairs, the same each time: one part of a synthetic data set."""
 
+    backdrops: Sequence[Backdrop]
+    preset: str
+
+    def open(self) -> Pairs:
+        """The pairs; rain is rendered when one is first used."""
+        renderings = max(1, math.ceil(LEAST_PAIRS / len(self.backdrops)))
+        return Pairs(rained_on(self.backdrops, self.preset, renderings))
+
+
+def rained_on(backdrops: Sequence[Backdrop], preset: str, renderings: int) -> list[Pair]:
+    """Pairs of each photograph with so many different rains of a preset; a function of names and numbers alone."""
+    return [_rained_on(backdrop, preset, i) for backdrop in backdrops for i in range(renderings)]
+
+
+def _rained_on(backdrop: Backdrop, preset: str, number: int) -> Pair:
     def load() -> np.ndarray:
-        rng = np.random.default_rng([variant, *name.encode()])
-        return np.concatenate([add_rain(clean, Rain.sample(rng), rng), clean], -1)
+        clean = backdrop.load()
+        rng = np.random.default_rng([number, *backdrop.name.encode()])
+        return np.concatenate([add_rain(clean, PRESETS[preset].sample(rng), rng), clean], -1)
 
-    return Pair(f"{name}_rain{variant:02}", name, clean.shape[:2], load)
+    return Pair(f"{backdrop.name}_{preset}{number:02}", backdrop.name, backdrop.size, load)
+
+
+def with_synthetic(pairs: Pairs, preset: str, renderings: int) -> Pairs:
+    """Augments a data set: its pairs, and so many synthetic rains of a preset over each of its clean images.
+
+    Raises:
+      InputError: there is no such preset.
+    """
+    _require_preset(preset)
+    clean = {pair.background: pair for pair in reversed(pairs)}
+    backdrops = [Backdrop(name, pair.size, lambda pair=pair: pair.load()[..., 3:]) for name, pair in clean.items()]
+    return Pairs([*pairs, *rained_on(backdrops, preset, renderings)])
+
+
+def is_synthetic(data: str) -> bool:
+    """Whether a data set's name asks for synthetic rain: ``synthetic``, ``synthetic/PRESET``, ``...:FOLDER``."""
+    return data.partition(":")[0].partition("/")[0] == BUILTIN
+
+
+def synthetic_parts(data: str) -> Mapping[str, RainOver]:
+    """The parts of a synthetic data set.
+
+    Args:
+      data: ``synthetic[/PRESET][:FOLDER]``; the preset is ``mixed`` if none is given, and without a folder of
+        photographs, scikit-image's are used.
+
+    Raises:
+      InputError: there is no such preset, or no photograph in the folder.
+    """
+    kind, _, folder = data.partition(":")
+    preset = kind.partition("/")[2] or "mixed"
+    _require_preset(preset)
+    if folder:
+        return {part: RainOver(backdrops, preset) for part, backdrops in _backdrops(Path(folder).expanduser()).items()}
+    return {
+        part: RainOver(
+            [Backdrop(name, photograph(name).shape[:2], partial(photograph, name)) for name in names], preset
+        )
+        for part, names in PHOTOGRAPHS.items()
+    }
+
+
+def _backdrops(folder: Path) -> dict[str, list[Backdrop]]:
+    """The photographs of a folder, or of its parts."""
+    if not folder.is_dir():
+        raise InputError(f"folder of photographs {folder} does not exist")
+    parts = {part: folder / name for part, names in PARTS.items() for name in names if (folder / name).is_dir()}
+    found = {part: some_images(place) for part, place in (parts or {ALL: folder}).items()}
+    return {
+        part: [Backdrop(p.stem, image_size(p), partial(read_rgb, p)) for p in files] for part, files in found.items()
+    }
+
+
+def _require_preset(preset: str) -> None:
+    if preset not in PRESETS:
+        raise InputError(f"there is no preset {preset!r} of synthetic rain; there are {', '.join(PRESETS)}")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import tyro
 from rich.console import Console
@@ -51,6 +52,15 @@ def say(sentence: str) -> None:
     print(sentence, file=sys.stderr)
 
 
-def console() -> Console:
+def finite(value: Any) -> Any:
+    """The same JSON value with null for infinity, the PSNR of a perfect image, which JSON does not have."""
+    if isinstance(value, dict):
+        return {name: finite(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(part) for part in value]
+    return None if isinstance(value, float) and math.isinf(value) else value
+
+
+def console(stderr: bool = False) -> Console:
     """Where commands print: colours and bars on a terminal, plain lines of any length elsewhere."""
-    return Console(soft_wrap=True, highlight=False)
+    return Console(soft_wrap=True, highlight=False, stderr=stderr)

@@ -13,7 +13,9 @@ from typing import Any, Literal
 from autoderain_jax.errors import InputError
 from autoderain_jax.losses import parse_loss
 from autoderain_jax.network import NetworkConfig
-from data_pipelines import BUILTIN
+from data_pipelines import BUILTIN, Pairs, open_pairs
+from data_pipelines.batches import Stream
+from data_pipelines.synthetic import with_synthetic
 
 Preset = Literal["tiny", "small", "base"]
 
@@ -27,8 +29,18 @@ class TrainingConfig:
     preset: Preset = "tiny"
     """Set of defaults: tiny (a demonstration in minutes on a CPU), small (useful, on a CPU) or base (a GPU)."""
     data: str = BUILTIN
-    """Folder with rainy/ and clean/ (or train/ and test/ with these inside), or 'synthetic': rain rendered over the
-    photographs that scikit-image ships."""
+    """Folder with rainy/ and clean/ (or train/ and test/ with these inside; names that circulate will do); or a data
+    set by name, such as rain100h, with --data-root; or synthetic[/PRESET][:FOLDER], rain rendered over a folder's
+    photographs or those that scikit-image ships."""
+    data_root: Path | None = None
+    """Where a data set given by name was unpacked."""
+    synthetic_rain: Literal["none", "mixed", "light", "heavy"] = "none"
+    """Augmentation: adds synthetic rain of this preset over the clean training images."""
+    synthetic_renderings: int = 1
+    """Rains added over each clean image by --synthetic-rain."""
+    stream: Stream = "auto"
+    """How patches are fed: device (pixels stay on the device), tf (tf.data), or auto, device where they fit. Both give
+    the same patches."""
     seed: int = 0
     """Seed of everything random: weights, patches, paths, ties."""
     steps: int = 300
@@ -50,7 +62,7 @@ class TrainingConfig:
 
     def check(self) -> None:
         """Raises ``InputError`` naming the first option whose value makes no sense."""
-        for name in ("steps", "batch", "patch", "learning_rate", "checkpoint_minutes"):
+        for name in ("steps", "batch", "patch", "learning_rate", "checkpoint_minutes", "synthetic_renderings"):
             if not getattr(self, name) > 0:
                 raise InputError(f"--{name.replace('_', '-')} must be positive, not {getattr(self, name)}")
         if not 0 <= self.seed < 2**32:
@@ -109,6 +121,18 @@ class RetrainConfig(TrainingConfig):
         super().check()
         if self.validations < 1:
             raise InputError(f"--validations must be at least 1, not {self.validations}")
+
+
+def open_training(config: TrainingConfig) -> tuple[Pairs, Pairs]:
+    """The training pairs, augmented if the configuration says so, and those held out whole, which never are.
+
+    Raises:
+      InputError: something is wrong with the data.
+    """
+    train, held_out = open_pairs(config.data, "train", config.data_root).hold_out(config.held_out)
+    if config.synthetic_rain != "none":
+        train = with_synthetic(train, config.synthetic_rain, config.synthetic_renderings)
+    return train, held_out
 
 
 SHAPES: dict[Preset, dict[str, Any]] = {

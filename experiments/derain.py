@@ -13,7 +13,7 @@ from rich.progress import track
 
 from autoderain_jax.derainer import Derainer
 from autoderain_jax.errors import InputError
-from data_pipelines.pairs import SUFFIXES, read_rgb
+from data_pipelines.images import SUFFIXES, read_rgb, some_images
 from experiments import command
 
 
@@ -63,7 +63,7 @@ def _targets(config: DerainConfig) -> dict[Path, Path]:
     for path in config.inputs:
         if not path.exists():
             raise InputError(f"input {path} does not exist")
-        for file in _photographs(path) if path.is_dir() else [path]:
+        for file in some_images(path) if path.is_dir() else [path]:
             target = config.output / file.name
             if file.suffix.lower() not in SUFFIXES:
                 raise InputError(f"input {file} is not of a known type ({', '.join(SUFFIXES)})")
@@ -77,13 +77,6 @@ def _targets(config: DerainConfig) -> dict[Path, Path]:
     except OSError as error:
         raise InputError(f"cannot make folder --output {config.output}: {error.strerror}") from None
     return targets
-
-
-def _photographs(folder: Path) -> list[Path]:
-    files = sorted(file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES and file.name[0] != ".")
-    if not files:
-        raise InputError(f"folder {folder} holds no image ({', '.join(SUFFIXES)})")
-    return files
 
 
 def _save(image, path: Path) -> None:

@@ -6,7 +6,6 @@ import csv
 import dataclasses
 import importlib.metadata
 import json
-import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,8 +18,10 @@ from rich.table import Table
 from autoderain_jax.derainer import Derainer
 from autoderain_jax.errors import InputError
 from autoderain_jax.metrics import PROTOCOLS, SSIM_WINDOW, score
-from data_pipelines import BUILTIN, open_pairs
-from data_pipelines.pairs import matched_files, read_rgb
+from data_pipelines import BUILTIN, choose_part, find_data
+from data_pipelines.images import read_rgb
+from data_pipelines.layouts import ALL, matched_files
+from data_pipelines.pairs import fingerprint, pixel_digest
 from experiments import command
 
 
@@ -36,9 +37,12 @@ class EvaluateConfig:
     model: Path | None = None
     """Model folder, as retraining writes it."""
     data: str = BUILTIN
-    """Folder with rainy/ and clean/ (its test/ part where it has one), or 'synthetic'."""
+    """Folder with rainy/ and clean/ (its test/ part where it has one), a data set by name, or synthetic, as for
+    training."""
+    data_root: Path | None = None
+    """Where a data set given by name was unpacked."""
     split: str = "test"
-    """Part of the data set to score: test or train."""
+    """Part of the data set to score: test, train, or another that it has."""
     predictions: Path | None = None
     """Folder of restored images, instead of a model."""
     targets: Path | None = None
@@ -62,18 +66,22 @@ def evaluate(config: EvaluateConfig) -> dict:
     """
     source, cases = _cases(config)
     console = command.console()
-    rows, inputs = [], []
+    rows, inputs, digests, clean_digests = [], [], [], []
     progress = track(cases, "scoring", total=len(cases), console=console, disable=not console.is_terminal)
     for done, load in enumerate(progress, 1):
         case = load()
         rows.append({"image": case.name, **_flat(_score(case.restored, case.clean, case.name))})
+        clean_digests.append(pixel_digest(case.clean))
         if case.rainy is not None:
             inputs.append(_flat(score(case.rainy, case.clean)))
+            digests.append(pixel_digest(np.concatenate([case.rainy, case.clean], -1)))
         if not console.is_terminal and (done % 10 == 0 or done == len(cases)):
             console.print(f"scored {done}/{len(cases)}")
     result = {"images": len(rows), "protocols": _means(rows), **source}
+    result["clean_fingerprint"] = fingerprint(clean_digests)
     if inputs:
         result["input"] = _means(inputs)
+        result["fingerprint"] = fingerprint(digests)
     result["versions"] = {name: importlib.metadata.version(name) for name in ("autoderain-jax", "jax", "scikit-image")}
     _write(config.workdir, rows, result)
     _show(console, result)
@@ -90,15 +98,13 @@ def _cases(config: EvaluateConfig):
         files = matched_files(config.predictions, config.targets)
         source = {"predictions": str(config.predictions), "targets": str(config.targets)}
         return source, [_file_case(*names) for names in files]
-    if config.split not in ("train", "test"):
-        raise InputError(f"--split must be train or test, not {config.split!r}")
-    pairs = open_pairs(config.data, config.split)
+    parts = find_data(config.data, config.data_root)
+    part = choose_part(parts, config.split, config.data)
+    if part == ALL:
+        command.say(f"note: {config.data} has no {config.split}/ part, so all its pairs are scored, trained on or not")
+    pairs = parts[part].open()
     derainer = Derainer.from_pretrained(config.model)
-    part = config.split
-    if config.data != BUILTIN and not (Path(config.data).expanduser() / part).is_dir():
-        command.say(f"note: {config.data} has no {part}/ part, so all its pairs are scored, trained on or not")
-        part = "all"
-    source = {"model": str(config.model), "data": config.data, "split": part, "images_id": pairs.fingerprint()}
+    source = {"model": str(config.model), "data": config.data, "split": part}
     return source | {"parameters": derainer.model.parameters}, [
         _model_case(derainer, pairs, i) for i in range(len(pairs))
     ]
@@ -143,16 +149,9 @@ def _write(folder: Path, rows: list[dict], result: dict) -> None:
             writer = csv.DictWriter(file, rows[0].keys())
             writer.writeheader()
             writer.writerows(rows)
-        (folder / "scores.json").write_text(json.dumps(_finite(result), indent=2, allow_nan=False) + "\n")
+        (folder / "scores.json").write_text(json.dumps(command.finite(result), indent=2, allow_nan=False) + "\n")
     except OSError as error:
         raise InputError(f"cannot write to workdir {folder}: {error.strerror}") from None
-
-
-def _finite(value):
-    """The same with null for infinity, the PSNR of a perfect image, which JSON does not have."""
-    if isinstance(value, dict):
-        return {name: _finite(part) for name, part in value.items()}
-    return None if isinstance(value, float) and math.isinf(value) else value
 
 
 def _table_rows(result: dict) -> Iterator[tuple[str, ...]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -19,10 +20,10 @@ from autoderain_jax.losses import parse_loss
 from autoderain_jax.metrics import SSIM_WINDOW, score
 from autoderain_jax.model import Model
 from autoderain_jax.network import DerainNet, NetworkConfig
-from data_pipelines import Pairs, open_pairs
-from data_pipelines.stream import numpy_batches
+from data_pipelines import Pairs
+from data_pipelines.batches import as_floats, batches
 from experiments import command
-from experiments.config import RetrainConfig, retrain_preset
+from experiments.config import RetrainConfig, open_training, retrain_preset
 from experiments.report import write_retrain_report
 from experiments.workdir import Workdir
 
@@ -51,11 +52,11 @@ def retrain(config: RetrainConfig) -> Model:
     config.check()
     genotype = Genotype.load(config.genotype)
     genotype.check_fits(config.network, str(config.genotype))
-    train, held_out = open_pairs(config.data, "train").hold_out(config.held_out)
+    train, held_out = open_training(config)
     train.require_patch(config.patch)
     held_out.require_patch(SSIM_WINDOW)
     workdir = Workdir(
-        config.workdir, config, "retrain", blocks=genotype.blocks, images=[train.fingerprint(), held_out.fingerprint()]
+        config.workdir, config, "retrain", blocks=genotype.blocks, images=[train.listing_id(), held_out.listing_id()]
     )
     network = DerainNet(config.network, genotype.choices)
     optimiser = optax.adam(optax.cosine_decay_schedule(config.learning_rate, config.steps))
@@ -71,7 +72,8 @@ def retrain(config: RetrainConfig) -> Model:
     streams: dict[str, Any] = {}
 
     def batches_from(start: int) -> None:
-        streams["train"] = numpy_batches(train, patch=config.patch, batch=config.batch, seed=config.seed, start=start)
+        size = {"patch": config.patch, "batch": config.batch}
+        streams["train"] = batches(train, seed=config.seed, start=start, stream=config.stream, **size)
 
     def advance(state: TrainState, step: int):
         params, opt_state, loss = update(state.params, state.opt_state, next(streams["train"]))
@@ -106,7 +108,7 @@ def train_step(network: DerainNet, optimiser: optax.GradientTransformation, loss
     restore_loss = parse_loss(loss)
 
     def objective(params, batch):
-        rainy, clean = (batch[name].astype(jnp.float32) / 255.0 for name in ("rainy", "clean"))
+        rainy, clean = as_floats(batch)
         return restore_loss(network.apply({"params": params}, rainy), clean)
 
     def update(params, opt_state, batch):
@@ -127,7 +129,7 @@ def held_out_psnr(derainer: Derainer, pairs: Pairs) -> float:
 
 
 def _provenance(config: RetrainConfig) -> dict[str, Any]:
-    names = ("preset", "data", "seed", "steps", "batch", "patch", "learning_rate", "loss", "held_out")
+    names = ("preset", "data", "synthetic_rain", "seed", "steps", "batch", "patch", "learning_rate", "loss", "held_out")
     return {name: getattr(config, name) for name in names}
 
 
@@ -152,6 +154,8 @@ def searched_with(origin: Mapping[str, Any], source: str | None) -> dict[str, An
     found: dict[str, Any] = {}
     if "data" in origin:
         found["data"] = str(origin["data"])
+    if "data_root" in origin:
+        found["data_root"] = Path(str(origin["data_root"]))
     if "network" in origin:
         found["network"] = NetworkConfig.from_json(origin["network"], f"{source}, origin")
     return found

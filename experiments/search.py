@@ -23,10 +23,9 @@ from autoderain_jax.model import Model
 from autoderain_jax.network import DerainNet, open_choices
 from autoderain_jax.proximal import proximal_gradient
 from autoderain_jax.search_space import initial_alphas
-from data_pipelines import open_pairs
-from data_pipelines.stream import numpy_batches
+from data_pipelines.batches import as_floats, batches
 from experiments import command
-from experiments.config import SearchConfig, search_preset
+from experiments.config import SearchConfig, open_training, search_preset
 from experiments.report import write_search_report
 from experiments.workdir import Workdir
 
@@ -42,7 +41,7 @@ def build(config: SearchConfig) -> tuple[Search, SearchState]:
     prices = macs(config.network)
 
     def loss(params, gates, batch):
-        rainy, clean = (batch[name].astype(jnp.float32) / 255.0 for name in ("rainy", "clean"))
+        rainy, clean = as_floats(batch)
         return restore_loss(network.apply({"params": params}, rainy, gates), clean)
 
     alpha_steps = max(config.steps - warmup_steps(config), 1)
@@ -76,10 +75,10 @@ def search(config: SearchConfig) -> Genotype:
       KeyboardInterrupt: stopped by a signal, with everything saved.
     """
     config.check()
-    train, held_out = open_pairs(config.data, "train").hold_out(config.held_out)
+    train, held_out = open_training(config)
     for pairs in (train, held_out):
         pairs.require_patch(config.patch)
-    workdir = Workdir(config.workdir, config, "search", images=[train.fingerprint(), held_out.fingerprint()])
+    workdir = Workdir(config.workdir, config, "search", images=[train.listing_id(), held_out.listing_id()])
     workdir.console.print(
         f"{len(train)} training pairs, {len(held_out)} held out for the alphas; "
         f"{config.steps} steps, {warmup_steps(config)} of them warm-up"
@@ -105,6 +104,7 @@ def found_genotype(state: SearchState, config: SearchConfig) -> Genotype:
     origin = {
         "preset": config.preset,
         "data": config.data,
+        **({"data_root": str(config.data_root)} if config.data_root else {}),
         "seed": config.seed,
         "steps": config.steps,
         "network": json.loads(json.dumps(dataclasses.asdict(config.network))),
@@ -126,11 +126,11 @@ def _stepper(functions: Search, config: SearchConfig, train, held_out) -> tuple[
     streams: dict[str, Any] = {}
 
     def batches_from(start: int) -> None:
-        size = {"patch": config.patch, "batch": config.batch}
-        streams["train"] = numpy_batches(train, seed=config.seed, start=start, **size)
+        options = {"patch": config.patch, "batch": config.batch, "stream": config.stream}
+        streams["train"] = batches(train, seed=config.seed, start=start, **options)
         # The held-out stream begins with the bilevel steps.
-        streams["held_out"] = numpy_batches(
-            held_out, seed=config.seed + HELD_OUT_STREAM, start=max(start - first, 0), **size
+        streams["held_out"] = batches(
+            held_out, seed=config.seed + HELD_OUT_STREAM, start=max(start - first, 0), **options
         )
 
     def advance(state: SearchState, step: int):

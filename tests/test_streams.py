@@ -1,16 +1,18 @@
 import itertools
 
 import chex
+import jax
 import numpy as np
 import pytest
-from PIL import Image
 
 from autoderain_jax.errors import InputError
+from data_pipelines import batches as batching
 from data_pipelines import open_pairs
-from data_pipelines.pairs import Pair, Pairs, folder_pairs, read_rgb
+from data_pipelines.batches import as_floats, batches
+from data_pipelines.device_stream import DeviceBatch, cut, device_batches
+from data_pipelines.pairs import Pair, Pairs
 from data_pipelines.sampling import sample_patches
 from data_pipelines.stream import numpy_batches, patch_stream
-from data_pipelines.synthetic import Rain, add_rain, builtin_pairs, streaks
 
 SIZES = np.array([(40, 33), (33, 40), (36, 36), (50, 34), (34, 34)])
 
@@ -98,11 +100,11 @@ def test_held_out_images_are_whole_stable_and_nested(pairs):
 
 
 def test_backgrounds_are_never_on_both_sides():
-    train, held_out = builtin_pairs("train").hold_out(0.3)
+    train, held_out = open_pairs("synthetic", "train").hold_out(0.3)
     backgrounds = [{pair.background for pair in part} for part in (train, held_out)]
     assert not backgrounds[0] & backgrounds[1]
     assert len(backgrounds[1]) == 1
-    assert not {pair.background for pair in builtin_pairs("test")} & (backgrounds[0] | backgrounds[1])
+    assert not {pair.background for pair in open_pairs("synthetic", "test")} & (backgrounds[0] | backgrounds[1])
 
 
 def test_cache_stops_at_its_limit():
@@ -117,44 +119,13 @@ def test_cache_stops_at_its_limit():
     assert loads == ["a", "b", "b"]
 
 
-def test_folders_with_and_without_splits(data_folder):
-    assert [len(open_pairs(str(data_folder), split)) for split in ("train", "test")] == [5, 2]
-    flat = open_pairs(str(data_folder / "train"), "test")
-    assert [pair.name for pair in flat] == [f"a{i}" for i in range(5)]
-    rainy, clean = flat.rainy_clean(0)
-    np.testing.assert_array_equal(rainy, read_rgb(data_folder / "train/rainy/a0.png"))
-    np.testing.assert_array_equal(clean, read_rgb(data_folder / "train/clean/a0.png"))
-    assert flat[0].size == rainy.shape[:2]
-
-
 def truncate(path):
     path.write_bytes(path.read_bytes()[:-200])
 
 
-FAULTS = {
-    "missing folder": (lambda d: d.rename(d.with_name("gone")), "does not exist"),
-    "missing kind": (lambda d: (d / "train/clean").rename(d / "train/sharp"), "needs the folders rainy/ and clean/"),
-    "unpaired": (lambda d: (d / "train/clean/a1.png").unlink(), r"rainy/a1\.png has no partner"),
-    "unequal": (lambda d: Image.new("RGB", (5, 6)).save(d / "train/clean/a1.png"), "is 40x33 but .*a1.png is 5x6"),
-    "text": (lambda d: (d / "train/rainy/a2.png").write_text("hello"), r"a2\.png is not an image"),
-    "empty file": (lambda d: (d / "train/rainy/a2.png").write_bytes(b""), r"a2\.png is not an image"),
-    "twins": (lambda d: Image.new("RGB", (40, 33)).save(d / "train/rainy/a1.jpg"), "same name but for the suffix"),
-    "no images": (lambda d: [f.unlink() for f in (d / "train/rainy").iterdir()], "holds no image"),
-}
-
-
-@pytest.mark.parametrize("fault", FAULTS)
-def test_faulty_folders_are_refused_in_one_sentence(data_folder, fault):
-    spoil, sentence = FAULTS[fault]
-    spoil(data_folder)
-    with pytest.raises(InputError, match=sentence) as caught:
-        folder_pairs(data_folder, "train")
-    assert "\n" not in str(caught.value)
-
-
 def test_truncated_image_is_named_by_the_stream(data_folder):
     truncate(data_folder / "train/rainy/a2.png")
-    stream = numpy_batches(folder_pairs(data_folder, "train"), patch=16, batch=5, seed=0)
+    stream = numpy_batches(open_pairs(str(data_folder), "train"), patch=16, batch=5, seed=0)
     with pytest.raises(InputError, match=r"cannot read image .*a2\.png") as caught:
         list(itertools.islice(stream, 3))
     assert "\n" not in str(caught.value)
@@ -165,63 +136,59 @@ def test_image_smaller_than_the_patch_is_named(pairs):
         next(numpy_batches(pairs, patch=36, batch=2, seed=0))
 
 
-def test_photographs_are_read_upright(tmp_path):
-    image = Image.fromarray(np.arange(30, dtype=np.uint8).reshape(5, 6))
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    for kind in ("rainy", "clean"):
-        (tmp_path / kind).mkdir()
-        image.save(tmp_path / kind / "a.jpg", exif=exif)
-    pairs = folder_pairs(tmp_path, "train")
-    assert pairs[0].size == (6, 5)
-    chex.assert_shape(pairs.image(0), (6, 5, 6))
+@pytest.mark.parametrize("start", [0, 7])
+def test_device_stream_gives_the_same_patches(pairs, start):
+    options = {"patch": 16, "batch": 4, "seed": 3, "start": start}
+    cut_out = jax.jit(cut)
+    host, device = numpy_batches(pairs, **options), device_batches(pairs, **options)
+    for _ in range(5):
+        chex.assert_trees_all_equal(jax.device_get(cut_out(next(device))), next(host))
 
 
-@pytest.mark.parametrize("suffix", ["jpg", "webp", "tif", "png"])
-@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
-def test_size_known_before_decoding_is_that_of_the_pixels(tmp_path, suffix, orientation):
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    for kind in ("rainy", "clean"):
-        (tmp_path / kind).mkdir()
-        Image.new("RGB", (30, 20)).save(tmp_path / kind / f"a.{suffix}", exif=exif)
-    pairs = folder_pairs(tmp_path, "train")
-    assert pairs[0].size == pairs.image(0).shape[:2]
+def test_device_stream_compiles_its_step_once(pairs):
+    cut_out = jax.jit(chex.assert_max_traces(cut, n=1))
+    stream = device_batches(pairs, patch=16, batch=4, seed=3)
+    for _ in range(3):
+        cut_out(next(stream))
 
 
-def test_more_than_8_bits_are_refused_and_not_clipped(tmp_path):
-    Image.fromarray(np.full((5, 6), 40_000, np.uint16)).save(tmp_path / "deep.png")
-    with pytest.raises(InputError, match=r"deep\.png has more than 8 bits per channel"):
-        read_rgb(tmp_path / "deep.png")
+@pytest.mark.parametrize("stream", ["device", "tf"])
+def test_shards_of_processes_are_disjoint_and_make_up_the_batch(pairs, stream):
+    options = {"patch": 16, "batch": 6, "seed": 1, "start": 2, "stream": stream}
+    whole = batches(pairs, **options)
+    shards = [batches(pairs, **options, shard=(index, 3)) for index in range(3)]
+    for _ in range(3):
+        parts = [as_floats(next(shard)) for shard in shards]
+        for part in parts:
+            chex.assert_shape(part, (2, 16, 16, 3))
+        together = jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
+        chex.assert_trees_all_equal(together, jax.device_get(as_floats(next(whole))))
 
 
-def test_streaks_follow_their_angle():
-    for angle in (0.0, 30.0, -30.0):
-        rain = Rain(angle=angle, length=40, width=0.8, density=0.0008, depth=1)
-        spectrum = np.abs(np.fft.fft2(streaks((128, 128), rain, np.random.default_rng(0)))) ** 2
-        spectrum[0, 0] = 0
-        fy, fx = np.meshgrid(np.fft.fftfreq(128), np.fft.fftfreq(128), indexing="ij")
-        # A streak's energy lies across it: its direction is that of least variance of frequency.
-        tensor = np.array([[np.sum(spectrum * a * b) for a in (fy, fx)] for b in (fy, fx)])
-        direction = np.linalg.eigh(tensor)[1][:, 0]
-        assert np.rad2deg(np.arctan(direction[1] / direction[0])) == pytest.approx(angle, abs=3)
+@pytest.mark.parametrize("stream", ["device", "tf"])
+def test_batch_that_cannot_be_shared_is_refused(pairs, stream):
+    with pytest.raises(InputError, match="--batch 5 cannot be shared equally among 2 processes"):
+        next(batches(pairs, patch=16, batch=5, seed=0, shard=(0, 2), stream=stream))
 
 
-def test_rain_brightens_and_is_reproducible():
-    clean = np.full((60, 70, 3), 90, np.uint8)
-    for screen in (False, True):
-        rain = Rain(density=0.005, screen=screen)
-        rainy = add_rain(clean, rain, np.random.default_rng(1))
-        chex.assert_shape(rainy, clean.shape)
-        assert (rainy >= clean).all()
-        assert (rainy > clean).mean() > 0.05
-        np.testing.assert_array_equal(rainy, add_rain(clean, rain, np.random.default_rng(1)))
-    hazy = add_rain(clean, Rain(density=0.0, veil=0.1), np.random.default_rng(1))
-    np.testing.assert_array_equal(hazy, round(90 * 0.9 + 0.85 * 0.1 * 255))
+def test_stream_is_chosen_by_size(pairs, monkeypatch):
+    kinds = []
+    for limit in (pairs.nbytes, pairs.nbytes - 1):
+        monkeypatch.setattr(batching, "HOST_BYTES", limit)
+        kinds.append(type(next(batches(pairs, patch=16, batch=2, seed=0))))
+    assert kinds == [DeviceBatch, dict]
+    assert pairs.nbytes == sum(pair.load().nbytes for pair in pairs)
 
 
-def test_builtin_data_differs_by_variant_and_not_by_call():
-    first, again = builtin_pairs("test"), builtin_pairs("test")
-    np.testing.assert_array_equal(first.image(0), again.image(0))
-    np.testing.assert_array_equal(first.rainy_clean(0)[1], first.rainy_clean(1)[1])
-    assert not np.array_equal(first.rainy_clean(0)[0], first.rainy_clean(1)[0])
+def test_floats_are_in_the_unit_interval(pairs):
+    batch = next(numpy_batches(pairs, patch=16, batch=2, seed=0))
+    rainy, clean = as_floats(batch)
+    chex.assert_type([rainy, clean], np.float32)
+    np.testing.assert_allclose(rainy * 255, batch["rainy"], atol=1e-4)
+    np.testing.assert_allclose(clean * 255, batch["clean"], atol=1e-4)
+
+
+def test_unreadable_image_is_named_by_the_device_stream(data_folder):
+    truncate(data_folder / "train/rainy/a2.png")
+    with pytest.raises(InputError, match=r"cannot read image .*a2\.png"):
+        next(device_batches(open_pairs(str(data_folder), "train"), patch=16, batch=5, seed=0))

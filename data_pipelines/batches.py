@@ -1,0 +1,70 @@
+"""Training batches by the way that suits the data: cut on the device where they fit on it, else through tf.data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+
+from data_pipelines.device_stream import MOST_PIXELS, DeviceBatch, cut, device_batches
+from data_pipelines.pairs import Pairs
+
+Stream = Literal["auto", "device", "tf"]
+Batch = Mapping[str, jax.typing.ArrayLike] | DeviceBatch
+
+HOST_BYTES = 2**30
+"""Most bytes of pixels that ``auto`` keeps as one array where the device is the CPU."""
+DEVICE_SHARE = 1 / 8
+"""Most of an accelerator's memory that ``auto`` fills with pixels."""
+
+
+def batches(
+    pairs: Pairs,
+    *,
+    patch: int,
+    batch: int,
+    seed: int,
+    start: int = 0,
+    shard: tuple[int, int] = (0, 1),
+    stream: Stream = "auto",
+) -> Iterator[Batch]:
+    """Batches ``start``, ``start + 1``, ... without end; each a function of (seed, step) alone, whatever the stream.
+
+    Args:
+      pairs: where patches come from.
+      patch: side of the patches in pixels.
+      batch: patches per batch, of all processes together.
+      seed: of the stream.
+      start: first step, at no cost: nothing before it is read.
+      shard: (index, count) of the process; it gets its part of every batch.
+      stream: ``device`` (pixels on the device, patches cut inside the step), ``tf`` (tf.data), or ``auto``: the first
+        where they fit.
+
+    Returns:
+      An iterator of what ``as_floats`` takes.
+
+    Raises:
+      InputError: an image is smaller than the patch or cannot be read, the batch cannot be shared equally, or there are
+        too many pixels for the device.
+    """
+    options = {"patch": patch, "batch": batch, "seed": seed, "start": start, "shard": shard}
+    if stream == "device" or (stream == "auto" and fits(pairs)):
+        return device_batches(pairs, **options)
+    from data_pipelines.stream import numpy_batches  # TensorFlow takes seconds to import, and may not be there
+
+    return numpy_batches(pairs, **options)
+
+
+def fits(pairs: Pairs) -> bool:
+    """Whether ``auto`` puts the pixels of a data set on the device."""
+    memory = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
+    limit = DEVICE_SHARE * memory if memory else HOST_BYTES
+    return pairs.nbytes <= limit and pairs.nbytes // 6 <= MOST_PIXELS
+
+
+def as_floats(batch: Batch) -> tuple[jax.Array, jax.Array]:
+    """A batch as (rainy, clean), float32 (batch, patch, patch, 3) in [0, 1]; for use inside jitted functions."""
+    images = cut(batch) if isinstance(batch, DeviceBatch) else batch
+    return tuple(jnp.asarray(images[name], jnp.float32) / 255.0 for name in ("rainy", "clean"))

@@ -1,0 +1,101 @@
+"""Batches for data sets that fit on the accelerator: pixels stay there as uint8, and the jitted step cuts its patches.
+
+The host sends a few integers a step, drawn by the same plan as for ``stream``, so that both give the same patches bit
+for bit. TensorFlow is not needed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from autoderain_jax.errors import InputError
+from data_pipelines.pairs import Pairs
+from data_pipelines.sampling import Patches, sample_patches
+
+MOST_PIXELS = 2**31 - 1
+"""Pixels are counted by int32."""
+
+
+@flax.struct.dataclass
+class DeviceImages:
+    """All pairs of a data set, one after the other.
+
+    Attributes:
+      pixels: uint8 (pixels of all pairs, 6), row by row, rainy RGB then clean RGB.
+      start: int32 (pairs,), where each pair begins in ``pixels``.
+      width: int32 (pairs,), of each pair in pixels.
+    """
+
+    pixels: jax.Array
+    start: jax.Array
+    width: jax.Array
+
+
+@flax.struct.dataclass
+class DeviceBatch:
+    """A batch not yet cut out.
+
+    Attributes:
+      images: what it is cut from.
+      patches: where; int32 (batch,) each, ``flip`` bool.
+      patch: side of the patches in pixels, static.
+    """
+
+    images: DeviceImages
+    patches: Patches
+    patch: int = flax.struct.field(pytree_node=False)
+
+
+def cut(batch: DeviceBatch) -> dict[str, jax.Array]:
+    """Cuts a batch out, inside a jitted function: ``{"rainy": uint8 (batch, patch, patch, 3), "clean": the same}``."""
+    where, images, side = batch.patches, batch.images, batch.patch
+    rows = where.top[:, None] + jnp.arange(side)
+    first = images.start[where.image][:, None] + rows * images.width[where.image][:, None] + where.left[:, None]
+    runs = jax.vmap(lambda pixel: jax.lax.dynamic_slice(images.pixels, (pixel, 0), (side, 6)))(first.ravel())
+    patches = runs.reshape(-1, side, side, 6)
+    patches = jnp.where(where.flip[:, None, None, None], patches[:, :, ::-1], patches)
+    return {"rainy": patches[..., :3], "clean": patches[..., 3:]}
+
+
+def put(pairs: Pairs) -> DeviceImages:
+    """Reads all pairs and puts them on the default device.
+
+    Raises:
+      InputError: an image cannot be read, or there are more pixels than int32 counts.
+    """
+    counts = np.prod(pairs.sizes, axis=1, dtype=np.int64)
+    if counts.sum() > MOST_PIXELS:
+        raise InputError(f"--stream device: the data have {counts.sum():,} pixels, more than {MOST_PIXELS:,}; use tf")
+    start = np.concatenate([[0], np.cumsum(counts)[:-1]])
+    pixels = np.empty((counts.sum(), 6), np.uint8)
+
+    def read(index: int) -> None:
+        pixels[start[index] : start[index] + counts[index]] = pairs[index].load().reshape(-1, 6)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(read, range(len(pairs))))
+    return DeviceImages(jnp.asarray(pixels), jnp.asarray(start, jnp.int32), jnp.asarray(pairs.sizes[:, 1], jnp.int32))
+
+
+def device_batches(
+    pairs: Pairs, *, patch: int, batch: int, seed: int, start: int = 0, shard: tuple[int, int] = (0, 1)
+) -> Iterator[DeviceBatch]:
+    """The batches of ``stream.patch_stream``, arguments as there, to be cut out by ``cut`` inside the step.
+
+    Raises:
+      InputError: as for ``put``; an image is smaller than the patch; or the batch cannot be shared equally.
+    """
+    pairs.require_patch(patch)
+    images, sizes, step = put(pairs), pairs.sizes, start
+    while True:
+        patches = sample_patches(sizes, patch, batch, seed, step, shard)
+        whole = Patches(*(field.astype(np.int32) for field in patches[:3]), patches.flip)
+        yield DeviceBatch(images, whole, patch)
+        step += 1

@@ -1,0 +1,104 @@
+"""Image files in, upright 8-bit RGB out; whatever cannot become that without a change of meaning is refused."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+
+from autoderain_jax.errors import InputError
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+ORIENTED = ("JPEG", "MPO", "WEBP")
+"""Formats whose EXIF orientation is followed: cameras write it, and it is known before the pixels are decoded."""
+# Pillow warns of odd metadata, and of images above 89 megapixels; it refuses those of twice as many. A filter for the
+# moment of reading would not be safe among threads.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "YCbCr")
+"""Modes of images that become RGB without a change of meaning."""
+
+
+def read_rgb(path: Path) -> np.ndarray:
+    """Decodes an image file as upright uint8 RGB (h, w, 3).
+
+    PNG files are verified by their checksums. JPEG and WebP have none: a flipped bit in one of these may change pixels
+    without a trace.
+
+    Raises:
+      InputError: the file cannot be read or is damaged, or has more than 8 bits per channel, transparent pixels,
+        several frames, or colours (CMYK, CIELAB) that RGB does not hold.
+    """
+    try:
+        content = path.read_bytes()
+        with Image.open(io.BytesIO(content)) as image:
+            _require_plain(image, path)
+            if image.format == "PNG":
+                image.verify()
+        with Image.open(io.BytesIO(content)) as image:
+            upright = ImageOps.exif_transpose(image) if image.format in ORIENTED else image
+            _require_opaque(upright, path)
+            return np.array(upright.convert("RGB"))
+    except InputError:
+        raise
+    except UnidentifiedImageError:
+        raise InputError(f"{path} is not an image that can be read") from None
+    except OSError as error:
+        raise InputError(f"cannot read image {path}: {error.strerror or error}") from None
+    except (SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, MemoryError) as error:
+        # What Pillow raises on a damaged file depends on where the damage is.
+        raise InputError(f"cannot read image {path}: {str(error) or type(error).__name__}") from None
+    except Image.DecompressionBombError:
+        raise InputError(f"{path} claims more than {2 * Image.MAX_IMAGE_PIXELS:,} pixels") from None
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """(height, width) of the upright image from the file's header alone; raises ``InputError`` naming the file."""
+    try:
+        with Image.open(path) as image:
+            lying = image.format in ORIENTED and image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
+            return (image.width, image.height) if lying else (image.height, image.width)
+    except Exception as error:
+        if isinstance(error, OSError) and error.strerror:
+            raise InputError(f"cannot read image {path}: {error.strerror}") from None
+        raise InputError(f"{path} is not an image that can be read") from None
+
+
+def image_files(folder: Path) -> list[Path]:
+    """The image files of a folder, sorted by name; raises ``InputError`` if there is no such folder."""
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder")
+    return sorted(path for path in folder.iterdir() if is_image_name(path))
+
+
+def some_images(folder: Path) -> list[Path]:
+    """The same; raises ``InputError`` if there is none as well."""
+    files = image_files(folder)
+    if not files:
+        raise InputError(f"{folder} holds no image ({', '.join(SUFFIXES)})")
+    return files
+
+
+def is_image_name(path: Path) -> bool:
+    """Whether a file is named like an image and is not hidden."""
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+
+
+def _require_plain(image: Image.Image, path: Path) -> None:
+    """Refuses what Pillow would reduce to 8-bit RGB without a word."""
+    if image.mode == "CMYK":
+        raise InputError(f"{path} is CMYK, made for print: convert it to RGB")
+    # Pillow drops the lower byte of 16-bit colour, and only the name of the raw data tells. BGR;16 is 5-6-5 bits.
+    raw = [tile.args if isinstance(tile.args, str) else str(tile.args[0]) for tile in image.tile if tile.args]
+    deep = any(";16" in name and not name.startswith("BGR") for name in raw)
+    if image.mode not in MODES or deep:
+        raise InputError(f"{path} has more than 8 bits per channel or no RGB colours (mode {image.mode}): convert it")
+    if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
+        raise InputError(f"{path} holds {image.n_frames} images; one is wanted")
+
+
+def _require_opaque(image: Image.Image, path: Path) -> None:
+    if image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema()[0] < 255:
+        raise InputError(f"{path} has transparent pixels: put it on a background first")

@@ -1,0 +1,298 @@
+"""Where the pairs of a folder lie: the layouts in which deraining data circulate, recognised by names alone.
+
+A *base* is a folder that holds the pairs of one part (``train``, ``test``) in one of these ways:
+
+- two folders, one of ``RAINY`` and one of ``CLEAN``: ``input/1.png`` with ``target/1.png``;
+- a rainy folder, with the clean images beside it: ``rainy/rain-001.png`` with ``norain-001.png`` (PReNet's test sets);
+- all in one folder, told apart by their names: ``rain-1.png`` with ``norain-1.png`` (PReNet's training sets);
+- a text file that lists pairs, a line each: ``/real_world/1.png /real_world_gt/1.png`` (SPA-Data), or rainy images
+  alone, ``set/rain/1.png``, whose partner lies in the clean folder beside theirs (Syn2Real, TransWeather);
+- images that hold both halves side by side (Rain800, Rain1200), only where a data set declares it.
+
+File names of a pair are equal, or differ by a decoration (``norain-1x2.png`` with ``norain-1.png``, ``001_in.png`` with
+``001_GT.png``), or many rainy images number the variants of one clean image (``901_14.jpg`` with ``901.jpg``). One of
+these rules holds for a whole folder, so that a renamed file is found out instead of being paired by another rule.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from autoderain_jax.errors import InputError
+from data_pipelines.images import image_files, image_size, is_image_name, read_rgb, some_images
+from data_pipelines.pairs import Pair, Pairs
+
+RAINY = ("rainy", "rain", "input", "inputs", "rainy_image", "rainy_images", "data", "real_world", "lq")
+CLEAN = ("clean", "norain", "target", "targets", "gt", "groundtruth", "ground_truth", "real_world_gt", "label", "hq")
+PARTS = {"train": ("train", "training"), "test": ("test", "testing")}
+"""Folders that hold the parts of a plain data folder, by part."""
+ALL = "all"
+"""The one part of a data folder that has no folders of ``PARTS``."""
+
+Side = Literal["left", "right"]
+
+
+class UnequalSizes(InputError):
+    """The images of a pair are of different sizes."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PairFiles:
+    """Where one pair's pixels lie.
+
+    Attributes:
+      name: of the rainy image.
+      background: name of the clean image.
+      rainy, clean: the files; the same one where it holds both halves.
+      rainy_side: of the image that holds both halves; None where there are two files.
+    """
+
+    name: str
+    background: str
+    rainy: Path
+    clean: Path
+    rainy_side: Side | None = None
+
+    def size(self) -> tuple[int, int]:
+        """(height, width) of either image; raises ``InputError`` where the two differ or cannot be read."""
+        height, width = image_size(self.rainy)
+        if self.rainy_side:
+            if width % 2:
+                raise UnequalSizes(f"{self.rainy} is {width} pixels wide: two images side by side have an even width")
+            return height, width // 2
+        other = image_size(self.clean)
+        if other != (height, width):
+            raise UnequalSizes(f"{self.rainy} is {width}x{height} but {self.clean} is {other[1]}x{other[0]}")
+        return height, width
+
+    def load(self) -> np.ndarray:
+        """The pair as uint8 (h, w, 6), rainy RGB then clean RGB; raises ``InputError`` naming the file."""
+        if not self.rainy_side:
+            return np.concatenate([read_rgb(self.rainy), read_rgb(self.clean)], -1)
+        halves = np.split(read_rgb(self.rainy), 2, axis=1)
+        return np.concatenate(halves if self.rainy_side == "left" else halves[::-1], -1)
+
+
+class Problem(NamedTuple):
+    """A file that has no place in any pair, and why, as one sentence."""
+
+    path: Path
+    sentence: str
+
+
+class Part(NamedTuple):
+    """The pairs found for one part of a data set, in the order of their names, and what could not be paired."""
+
+    files: tuple[PairFiles, ...]
+    problems: tuple[Problem, ...] = ()
+
+    def open(self) -> Pairs:
+        """The pairs, after a look at the size of every file; raises ``InputError`` at the first problem."""
+        if self.problems:
+            raise InputError(self.problems[0].sentence)
+        return Pairs([Pair(files.name, files.background, files.size(), files.load) for files in self.files])
+
+
+def find_parts(root: Path) -> dict[str, Part]:
+    """The parts of a plain data folder: ``train`` and ``test``, or ``all`` where it has no such folders.
+
+    A text file that lists pairs will do as well.
+
+    Raises:
+      InputError: the folder does not exist, or one of its parts is in no layout that is known.
+    """
+    if root.suffix.casefold() == ".txt":
+        return {ALL: find_listed(root)}
+    if not root.is_dir():
+        raise InputError(f"data folder {root} does not exist")
+    folders = {path.name.casefold(): path for path in root.iterdir() if path.is_dir()}
+    bases = {part: folders[name] for part, names in PARTS.items() for name in names if name in folders}
+    return {part: find_pairs(base) for part, base in (bases or {ALL: root}).items()}
+
+
+def find_pairs(base: Path, rainy_side: Side | None = None) -> Part:
+    """The pairs of one base folder; raises ``InputError`` if it is in no layout that is known."""
+    if rainy_side:
+        return _side_by_side(base, rainy_side)
+    rainy, clean = _one_of(base, RAINY), _one_of(base, CLEAN)
+    listing = [path for path in sorted(base.glob("*.txt")) if _lists_pairs(path)]
+    if listing:
+        return find_listed(listing[0])
+    inside = image_files(base)
+    if rainy and clean:
+        part = _match(_images_below(rainy), _images_below(clean))
+    elif rainy and inside:
+        part = _match(_images_below(rainy), inside)
+    elif any(CLEAN_NAME.search(path.stem.casefold()) for path in inside):
+        part = _told_apart(inside)
+    else:
+        raise InputError(
+            f"{base} needs the folders rainy/ and clean/ (or train/ and test/ with these inside); input/ and target/, "
+            "and other names that circulate, will do"
+        )
+    return part
+
+
+def matched_files(first: Path, second: Path) -> list[tuple[str, Path, Path]]:
+    """Files of two folders matched by name, as (stem, first, second); raises ``InputError`` at one without partner."""
+    left, right = some_images(first), some_images(second)
+    part = _match(left, right)
+    if part.problems:
+        raise InputError(part.problems[0].sentence)
+    return [(files.name, files.rainy, files.clean) for files in part.files]
+
+
+def natural(text: str) -> list[tuple[int, int | str]]:
+    """Sorting key by which 2 comes before 10."""
+    return [(0, int(run)) if run.isdigit() else (1, run) for run in re.findall(r"\d+|\D+", text)]
+
+
+def _one_of(base: Path, names: Sequence[str]) -> Path | None:
+    """The subfolder with one of the names, in any case of letters; ``InputError`` where there are several."""
+    found = sorted(path for path in base.iterdir() if path.is_dir() and path.name.casefold() in names)
+    if len(found) > 1:
+        raise InputError(f"{base} holds both {found[0].name}/ and {found[1].name}/: which one is meant?")
+    return found[0] if found else None
+
+
+def _images_below(folder: Path) -> list[Path]:
+    """Images of a folder, or of its only subfolder (JORDER's ``rain/X2``); ``InputError`` where there are none."""
+    inside = image_files(folder)
+    below = [path for path in folder.iterdir() if path.is_dir()] if not inside else []
+    return some_images(below[0] if len(below) == 1 else folder)
+
+
+CLEAN_NAME = re.compile(r"^norain[-_]|([-_]|(?<=\d))(gt|clean|norain)$")
+STREAKS_NAME = re.compile(r"^rain(streak|region)")
+"""Streaks alone, or where they are: they come with RainTrainL and belong to no pair."""
+
+
+def _told_apart(inside: Sequence[Path]) -> Part:
+    clean = [path for path in inside if CLEAN_NAME.search(path.stem.casefold())]
+    rainy = [path for path in inside if path not in set(clean) and not STREAKS_NAME.search(path.stem.casefold())]
+    return _match(rainy, clean)
+
+
+def _undecorated(stem: str) -> str:
+    """``norain-1x2``, ``rain-1``, ``1gt`` and ``1_GT`` all become ``1``."""
+    stem = re.sub(r"^(no)?rain[-_]", "", stem.casefold())
+    stem = re.sub(r"(?<=\d)(x2|gt)$", "", stem)
+    return re.sub(r"[-_](in|input|rain|rainy|gt|groundtruth|target|clean|norain)$", "", stem)
+
+
+def _without_variant(stem: str) -> str:
+    return re.sub(r"[-_][a-z]?\d+$", "", _undecorated(stem))
+
+
+def _same(stem: str) -> str:
+    return stem
+
+
+RULES: tuple[tuple[Callable[[str], str], Callable[[str], str]], ...] = (
+    (_same, _same),
+    (_undecorated, _undecorated),
+    (_without_variant, _undecorated),
+)
+"""How the keys of a rainy and of a clean file name are made; files of one key belong together."""
+
+
+def _match(rainy: Sequence[Path], clean: Sequence[Path]) -> Part:
+    """Pairs files by the first rule that fits at least half of them; else by the one that leaves the fewest alone."""
+    parts = [_match_by(*rule, rainy, clean) for rule in RULES]
+    fitting = (part for part in parts if 2 * len(part.files) >= len(rainy))
+    return next(fitting, min(parts, key=lambda part: len(part.problems)))
+
+
+def _match_by(rainy_key, clean_key, rainy: Sequence[Path], clean: Sequence[Path]) -> Part:
+    problems = list(_twins(rainy))
+    partners: dict[str, Path] = {}
+    for path in clean:
+        key = clean_key(path.stem)
+        if key in partners:
+            problems.append(Problem(path, f"{path} and {partners[key].name} are two clean images of one name"))
+        partners.setdefault(key, path)
+    files, used = [], set()
+    for path in rainy:
+        partner = partners.get(rainy_key(path.stem))
+        if partner is None:
+            problems.append(Problem(path, f"{path} has no partner of the same name"))
+        else:
+            files.append(PairFiles(path.stem, partner.stem, path, partner))
+            used.add(partner)
+    unused = [path for path in partners.values() if path not in used]
+    problems += [Problem(path, f"{path} has no partner of the same name") for path in unused]
+    return Part(tuple(sorted(files, key=lambda files: natural(files.name))), tuple(problems))
+
+
+def _twins(paths: Iterable[Path]) -> Iterable[Problem]:
+    count = Counter(path.stem for path in paths)
+    for path in paths:
+        if count[path.stem] > 1:
+            yield Problem(path, f"{path} has the same name, but for the suffix, as another image beside it")
+
+
+def _side_by_side(base: Path, rainy_side: Side) -> Part:
+    files = sorted(some_images(base), key=lambda path: natural(path.name))
+    return Part(tuple(PairFiles(p.stem, p.stem, p, p, rainy_side) for p in files), tuple(_twins(files)))
+
+
+def _lists_pairs(path: Path) -> bool:
+    """Whether the first line of a text file names two images."""
+    try:
+        with path.open() as file:
+            words = file.readline().split()
+    except (OSError, UnicodeDecodeError):
+        return False
+    return len(words) == 2 and all(is_image_name(Path(word)) for word in words)
+
+
+def find_listed(listing: Path) -> Part:
+    """Pairs that a text file names; paths are relative to its folder even if they begin with a slash.
+
+    Raises:
+      InputError: the file cannot be read, or names no image.
+    """
+    try:
+        lines = [line.split() for line in listing.read_text().splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read the list {listing}: {error}") from None
+    files, problems = [], []
+    for number, words in enumerate(lines, 1):
+        paths = [listing.parent / word.lstrip("/\\") for word in words]
+        if len(paths) == 1:
+            paths.append(_clean_beside(paths[0]))
+        lost = next((path for path in paths if ".." in path.parts or not path.is_file()), None)
+        if len(paths) == 2 and lost is None:
+            names = [str(path.relative_to(listing.parent).with_suffix("")) for path in paths]
+            files.append(PairFiles(names[0], names[1], *paths))
+        elif paths:
+            reason = f"{lost} does not exist" if lost is not None else "it does not name one pair"
+            problems.append(Problem(listing, f"{listing}, line {number}: {reason}"))
+    if not files and not problems:
+        raise InputError(f"the list {listing} is empty")
+    return Part(tuple(files), tuple(problems))
+
+
+def _clean_beside(rainy: Path) -> Path:
+    """The image of the same name in the clean folder beside a rainy one; a path that does not exist if none has it."""
+    for folder in rainy.parents:
+        if folder.name.casefold() in RAINY:
+            candidates = [folder.with_name(name) / rainy.relative_to(folder) for name in CLEAN]
+            return next((path for path in candidates if path.is_file()), folder.with_name("clean") / rainy.name)
+    return rainy.parent / "clean" / rainy.name
+
+
+def joined(parts: Iterable[tuple[str, Part]]) -> Part:
+    """Several labelled parts as one: names get the label in front, backgrounds do not."""
+    files, problems = [], []
+    for label, part in parts:
+        files += [dataclasses.replace(files, name=f"{label}/{files.name}") for files in part.files]
+        problems += part.problems
+    return Part(tuple(files), tuple(problems))

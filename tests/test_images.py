@@ -1,0 +1,138 @@
+import io
+import random
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from autoderain_jax.errors import InputError
+from data_pipelines.images import image_size, read_rgb
+from data_pipelines.layouts import find_pairs
+
+
+def test_photographs_are_read_upright(tmp_path):
+    image = Image.fromarray(np.arange(30, dtype=np.uint8).reshape(5, 6))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for kind in ("rainy", "clean"):
+        (tmp_path / kind).mkdir()
+        image.save(tmp_path / kind / "a.jpg", exif=exif)
+    pairs = find_pairs(tmp_path).open()
+    assert pairs[0].size == (6, 5)
+    assert pairs.image(0).shape == (6, 5, 6)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "webp", "tif", "png"])
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_size_known_before_decoding_is_that_of_the_pixels(tmp_path, suffix, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    for kind in ("rainy", "clean"):
+        (tmp_path / kind).mkdir()
+        Image.new("RGB", (30, 20)).save(tmp_path / kind / f"a.{suffix}", exif=exif)
+    pairs = find_pairs(tmp_path).open()
+    assert pairs[0].size == pairs.image(0).shape[:2]
+
+
+def test_more_than_8_bits_are_refused_and_not_clipped(tmp_path):
+    Image.fromarray(np.full((5, 6), 40_000, np.uint16)).save(tmp_path / "deep.png")
+    with pytest.raises(InputError, match=r"deep\.png has more than 8 bits per channel"):
+        read_rgb(tmp_path / "deep.png")
+
+
+def png(width, height, depth, colour, rows):
+    """A PNG file by hand: of any bit depth and size, true or not."""
+
+    def chunk(kind, content):
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def photograph(mode="RGB"):
+    rng = np.random.default_rng(0)
+    small = Image.fromarray(rng.integers(0, 255, (5, 6, 3), dtype=np.uint8))
+    return small.resize((48, 40), Image.Resampling.BICUBIC).convert(mode)
+
+
+def encoded(image, suffix, **options):
+    content = io.BytesIO()
+    image.save(content, {"jpg": "JPEG", "tif": "TIFF"}.get(suffix, suffix.upper()), **options)
+    return content.getvalue()
+
+
+DEEP_RGB = png(8, 8, 16, 2, (b"\0" + bytes(48)) * 8)
+REFUSED = {
+    "16-bit colour": (DEEP_RGB, "png", "more than 8 bits per channel"),
+    "16-bit colour and alpha": (png(8, 8, 16, 6, (b"\0" + bytes(64)) * 8), "png", "more than 8 bits per channel"),
+    "16-bit grey and alpha": (png(8, 8, 16, 4, (b"\0" + bytes(32)) * 8), "png", "more than 8 bits per channel"),
+    "floating point": (encoded(photograph("F"), "tif"), "tif", "more than 8 bits per channel"),
+    "CMYK": (encoded(photograph("CMYK"), "jpg"), "jpg", "CMYK, made for print"),
+    "transparent": (encoded(Image.new("RGBA", (8, 8), (9, 9, 9, 100)), "png"), "png", "transparent pixels"),
+    "transparent palette": (
+        encoded(photograph("P"), "png", transparency=photograph("P").getpixel((0, 0))),
+        "png",
+        "transparent pixels",
+    ),
+    "two frames": (
+        encoded(photograph(), "tif", save_all=True, append_images=[photograph()]),
+        "tif",
+        "holds 2 images; one is wanted",
+    ),
+    "bomb": (png(60_000, 60_000, 8, 2, b"\0" * 9), "png", "claims more than .* pixels"),
+    "large header": (png(9_000, 9_000, 1, 0, b"\0" * 9), "png", "cannot read image"),
+    "nothing": (b"", "png", "not an image"),
+    "text": (b"hello", "jpg", "not an image"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_would_change_its_meaning_is_refused_in_one_sentence(tmp_path, case):
+    content, suffix, sentence = REFUSED[case]
+    path = tmp_path / f"a.{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=sentence) as caught:
+        read_rgb(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "LA"])
+def test_modes_that_mean_the_same_in_rgb_are_read(tmp_path, mode):
+    image = photograph(mode)
+    image.save(tmp_path / "a.png")
+    np.testing.assert_array_equal(read_rgb(tmp_path / "a.png"), np.array(image.convert("RGB")))
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "bmp", "tif"])
+def test_damaged_files_never_raise_anything_but_a_sentence(tmp_path, suffix):
+    whole = encoded(photograph(), suffix)
+    pixels = np.array(Image.open(io.BytesIO(whole)).convert("RGB"))
+    rng = random.Random(0)
+    path = tmp_path / f"a.{suffix}"
+    refused = 0
+    for trial in range(150):
+        content = bytearray(whole)
+        if trial % 2:
+            del content[rng.randrange(len(content)) :]
+        else:
+            for _ in range(rng.choice((1, 8))):
+                content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
+        path.write_bytes(content)
+        sentence = None
+        try:
+            image_size(path)
+            image = read_rgb(path)
+        except InputError as error:
+            sentence = str(error)
+        if sentence:
+            refused += 1
+            assert "\n" not in sentence
+            assert str(path) in sentence
+        elif suffix == "png":
+            # PNG has checksums: what is read of a damaged one must be the image itself.
+            np.testing.assert_array_equal(image, pixels)
+    assert refused > 50

@@ -1,0 +1,149 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from autoderain_jax.errors import InputError
+from data_pipelines import find_data, open_pairs
+from data_pipelines.images import read_rgb
+from data_pipelines.known import NAMES, known
+from data_pipelines.layouts import find_pairs
+
+
+def draw(*paths):
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (20, 16), (len(path.stem), 0, 0)).save(path)
+
+
+def test_folders_with_and_without_splits(data_folder):
+    assert [len(open_pairs(str(data_folder), split)) for split in ("train", "test")] == [5, 2]
+    with pytest.raises(InputError, match="has no part 'val'; it has train, test"):
+        open_pairs(str(data_folder), "val")
+    flat = open_pairs(str(data_folder / "train"), "test")
+    assert [pair.name for pair in flat] == [f"a{i}" for i in range(5)]
+    rainy, clean = flat.rainy_clean(0)
+    np.testing.assert_array_equal(rainy, read_rgb(data_folder / "train/rainy/a0.png"))
+    np.testing.assert_array_equal(clean, read_rgb(data_folder / "train/clean/a0.png"))
+    assert flat[0].size == rainy.shape[:2]
+
+
+FAULTS = {
+    "missing folder": (lambda d: d.rename(d.with_name("gone")), "does not exist"),
+    "missing kind": (lambda d: (d / "train/clean").rename(d / "train/sharp"), "needs the folders rainy/ and clean/"),
+    "unpaired": (lambda d: (d / "train/clean/a1.png").unlink(), r"rainy/a1\.png has no partner"),
+    "unequal": (lambda d: Image.new("RGB", (5, 6)).save(d / "train/clean/a1.png"), "is 40x33 but .*a1.png is 5x6"),
+    "text": (lambda d: (d / "train/rainy/a2.png").write_text("hello"), r"a2\.png is not an image"),
+    "empty file": (lambda d: (d / "train/rainy/a2.png").write_bytes(b""), r"a2\.png is not an image"),
+    "twins": (lambda d: Image.new("RGB", (40, 33)).save(d / "train/rainy/a1.jpg"), "same name, but for the suffix"),
+    "no images": (lambda d: [f.unlink() for f in (d / "train/rainy").iterdir()], "holds no image"),
+    "two of a kind": (lambda d: (d / "train/input").mkdir(), "holds both input/ and rainy/: which one is meant"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_faulty_folders_are_refused_in_one_sentence(data_folder, fault):
+    spoil, sentence = FAULTS[fault]
+    spoil(data_folder)
+    with pytest.raises(InputError, match=sentence) as caught:
+        open_pairs(str(data_folder), "train")
+    assert "\n" not in str(caught.value)
+
+
+def test_file_names_follow_one_rule_per_folder(tmp_path):
+    draw(*(tmp_path / kind / f"{i}.png" for kind in ("input", "target") for i in range(4)))
+    (tmp_path / "input/2.png").rename(tmp_path / "input/2_in.png")
+    part = find_pairs(tmp_path)
+    assert [files.name for files in part.files] == ["0", "1", "3"]
+    assert {problem.path.name for problem in part.problems} == {"2_in.png", "2.png"}
+    with pytest.raises(InputError, match=r"2_in\.png has no partner"):
+        part.open()
+
+
+def test_names_are_in_natural_order(tmp_path):
+    draw(*(tmp_path / kind / f"norain-{i}.png" for kind in ("rain", "norain") for i in (1, 2, 10)))
+    assert [pair.name for pair in find_pairs(tmp_path).open()] == ["norain-1", "norain-2", "norain-10"]
+
+
+def test_variants_share_a_background(tmp_path):
+    draw(*(tmp_path / f"rainy_image/{i}_{v}.jpg" for i in (1, 11) for v in (1, 2, 14)))
+    draw(*(tmp_path / f"ground_truth/{i}.jpg" for i in (1, 11)))
+    train, held_out = find_pairs(tmp_path).open().hold_out(0.5)
+    assert {len(train), len(held_out)} == {3}
+    assert not {pair.background for pair in train} & {pair.background for pair in held_out}
+
+
+@pytest.mark.parametrize("separator", ["", "/", "./"])
+def test_lists_of_pairs(tmp_path, separator):
+    draw(tmp_path / "real/1/1-1.png", tmp_path / "real/1/1-2.png", tmp_path / "truth/1.png")
+    lines = [f"{separator}real/1/1-{v}.png {separator}truth/1.png" for v in (1, 2)]
+    (tmp_path / "list.txt").write_text("\n".join(lines))
+    for data in (tmp_path, tmp_path / "list.txt"):
+        pairs = open_pairs(str(data), "train")
+        assert [pair.name for pair in pairs] == ["real/1/1-1", "real/1/1-2"]
+        assert {pair.background for pair in pairs} == {"truth/1"}
+
+
+@pytest.mark.parametrize(("rainy", "clean"), [("rain", "norain"), ("input", "gt")])
+def test_lists_of_rainy_images(tmp_path, rainy, clean):
+    draw(*(tmp_path / "rain800" / kind / f"{i}.png" for kind in (rainy, clean) for i in range(3)))
+    (tmp_path / "split.txt").write_text(f"./rain800/{rainy}/0.png\nrain800/{rainy}/2.png\n")
+    pairs = open_pairs(str(tmp_path / "split.txt"), "test")
+    assert [pair.name for pair in pairs] == [f"rain800/{rainy}/0", f"rain800/{rainy}/2"]
+    assert [pair.background for pair in pairs] == [f"rain800/{clean}/0", f"rain800/{clean}/2"]
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("a.png b.png", r"list\.txt, line 1: .*a\.png does not exist"),
+        ("x.png x.png\n../x.png x.png", r"line 2: .*\.\./x\.png does not exist"),
+        ("x.png x.png x.png", "line 1: it does not name one pair"),
+        ("", "is empty"),
+    ],
+)
+def test_faulty_lists_are_refused_in_one_sentence(tmp_path, text, sentence):
+    draw(tmp_path / "x.png", tmp_path.parent / "x.png")
+    (tmp_path / "list.txt").write_text(text)
+    with pytest.raises(InputError, match=sentence) as caught:
+        open_pairs(str(tmp_path / "list.txt"), "train")
+    assert "\n" not in str(caught.value)
+
+
+def test_odd_width_cannot_be_side_by_side(tmp_path):
+    Image.new("RGB", (21, 16)).save(tmp_path / "1.png")
+    with pytest.raises(InputError, match=r"1\.png is 21 pixels wide"):
+        find_pairs(tmp_path, "left").open()
+
+
+def test_known_sets_need_their_root(tmp_path):
+    with pytest.raises(InputError, match="--data rain100h needs --data-root"):
+        find_data("rain100h")
+    with pytest.raises(InputError, match=r"holds no part of Rain100H; looked for .*RainTrainH"):
+        find_data("rain100h", tmp_path)
+    with pytest.raises(InputError, match="has no config 'fog'"):
+        find_data("rain1200/fog", tmp_path)
+    with pytest.raises(InputError, match="nor is it a data set that is known by name"):
+        find_data("rain9000")
+
+
+def test_why_a_known_set_was_not_found_is_told(tmp_path):
+    draw(tmp_path / "RainTrainL/rain-1.png")
+    with pytest.raises(InputError, match=r"RainTrainL needs the folders"):
+        find_data("rain100l", tmp_path)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_declarations_are_consistent(name):
+    data_set = known(name)
+    assert data_set.name == name
+    for place in (place for parts in (data_set.parts, *data_set.configs.values()) for place in parts.values()):
+        assert all(count > 0 and what for count, what in place.counts.items())
+        assert len(set(place.folders)) == len(place.folders)
+        for folders in place.folders:
+            assert all(folder.partition("|")[2] in ("", "left", "right") for folder in folders.split(" + "))
+
+
+def test_images_are_read_as_they_are(data_folder):
+    pairs = open_pairs(str(data_folder), "train")
+    both = np.concatenate([read_rgb(data_folder / "train" / kind / "a0.png") for kind in ("rainy", "clean")], -1)
+    np.testing.assert_array_equal(pairs.image(0), both)
