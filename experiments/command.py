@@ -63,4 +63,7 @@ def finite(value: Any) -> Any:
 
 def console(stderr: bool = False) -> Console:
     """Where commands print: colours and bars on a terminal, plain lines of any length elsewhere."""
-    return Console(soft_wrap=True, highlight=False, stderr=stderr)
+    console = Console(soft_wrap=True, highlight=False, stderr=stderr)
+    if not console.is_terminal:
+        console.width = 120
+    return console

@@ -5,7 +5,6 @@ import dataclasses
 import inspect
 import json
 import shlex
-import signal
 import subprocess
 import sys
 
@@ -18,39 +17,12 @@ from PIL import Image
 from autoderain_jax import Genotype, Model
 from autoderain_jax.checkpoints import Checkpoints
 from autoderain_jax.metrics import score
-from data_pipelines.pairs import read_rgb
+from data_pipelines import audit
+from data_pipelines.images import read_rgb
 from data_pipelines.synthetic import Rain, add_rain, photograph
 from experiments import command, derain, evaluate, planted, retrain, search, workdir
+from tests.running import final_state, interrupt_at, run
 from tests.samples import random_genotype, write_pairs
-
-
-def run(monkeypatch, capfd, module, *args):
-    """Runs a command in this process: its exit code, standard output and standard error."""
-    monkeypatch.setattr("sys.argv", [module.__name__, *map(str, args)])
-    with pytest.raises(SystemExit) as stop:
-        command.run(module.main)
-    captured = capfd.readouterr()
-    return stop.value.code, captured.out, captured.err
-
-
-def interrupt_at(monkeypatch, module, batch):
-    """Has the next run of ``module`` receive SIGTERM while it reads its ``batch``-th training batch."""
-    real = module.numpy_batches
-
-    def interrupted(*args, **options):
-        for i, content in enumerate(real(*args, **options), 1):
-            if i == batch:
-                signal.raise_signal(signal.SIGTERM)
-            yield content
-
-    monkeypatch.setattr(module, "numpy_batches", interrupted)
-
-
-def final_state(config):
-    _, state = search.build(config)
-    with Checkpoints(config.workdir / "checkpoints") as checkpoints:
-        assert checkpoints.latest == config.steps
-        return checkpoints.restore(state)
 
 
 def test_search_writes_its_results(search_config):
@@ -326,18 +298,21 @@ def test_derain_never_overwrites(tmp_path, monkeypatch, capfd):
     assert (code, "two inputs are named a0.png" in err) == (2, True)
 
 
-@pytest.mark.parametrize("module", [search, retrain, evaluate, derain, planted])
+@pytest.mark.parametrize("module", [search, retrain, evaluate, derain, planted, audit])
 def test_help_explains_every_option_with_its_default(monkeypatch, capfd, module):
     code, out, _ = run(monkeypatch, capfd, module, "--help")
     assert code == 0
     config = next(
         c
         for name, c in inspect.getmembers(module, inspect.isclass)
-        if c.__module__.startswith("experiments")
+        if c.__module__.startswith(("experiments", "data_pipelines"))
         and name.endswith("Config")
         and name.lower().startswith(module.__name__.split(".")[1][:6])
     )
-    options = [field.name for field in dataclasses.fields(config) if field.name not in ("inputs", "network")]
+    positional = ("data",) if module is audit else ()
+    options = [
+        field.name for field in dataclasses.fields(config) if field.name not in ("inputs", "network", *positional)
+    ]
     assert len(options) >= 2
     for name in options:
         assert f"--{name.replace('_', '-')} " in out

@@ -1,0 +1,191 @@
+"""Can the streams of patches feed training, and what do they cost beside it?"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+from rich.table import Table
+
+from autoderain_jax.errors import InputError
+from autoderain_jax.genotype import uniform
+from autoderain_jax.network import DerainNet
+from data_pipelines import BUILTIN, Pairs, open_pairs
+from data_pipelines.batches import as_floats, batches
+from experiments import command
+from experiments.config import Preset, retrain_preset
+from experiments.retrain import first_state, train_step
+
+STREAMS = ("device", "tf")
+CONVOLUTION = "conv3x3"
+"""What the network of the training step has everywhere, with SE: a plain derainer of the preset's width."""
+LONG_STEP = 5.0
+"""Seconds of a step beyond which the costs of a stream beside it are not measured: they would be lost in it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PipelineConfig:
+    """Patches per second of each stream, beside what each preset's training step consumes.
+
+    Also the share of a step's time that a batch takes alone; what steps cost more when they are fed, by rounds of fed
+    and unfed steps in turn (median and quartiles); and how much the process's peak memory grows over many batches.
+    Times of one run are comparable, those of different runs hardly.
+    """
+
+    presets: tuple[Preset, ...] = ("tiny", "small", "base")
+    """Whose training steps, patches and batches are measured."""
+    data: str = BUILTIN
+    """Training data, as for training."""
+    data_root: Path | None = None
+    """Where a data set given by name was unpacked."""
+    seconds: float = 1.0
+    """How long each stream and step is run in each round, about."""
+    rounds: int = 31
+    """Rounds in which all are run in turn; medians over rounds are reported."""
+    batches: int = 10_000
+    """Batches over which memory is watched; those of the first preset given."""
+    json: bool = False
+    """Print one JSON object a line instead of a table."""
+
+    def check(self) -> None:
+        """Raises ``InputError`` naming the first option whose value makes no sense."""
+        for name in ("seconds", "rounds", "batches"):
+            if not getattr(self, name) > 0:
+                raise InputError(f"--{name} must be positive, not {getattr(self, name)}")
+
+
+def pipeline(config: PipelineConfig) -> list[dict[str, Any]]:
+    """Measures and prints; see ``PipelineConfig``.
+
+    Returns:
+      What ``--json`` prints, one dictionary for each preset and stream.
+
+    Raises:
+      InputError: something is wrong with the options or the data.
+    """
+    config.check()
+    console = command.console(stderr=config.json)
+    pairs = open_pairs(config.data, "train", config.data_root)
+    rows = []
+    for preset in config.presets:
+        console.print(f"measuring {preset}")
+        for row in _measure(config, preset, pairs, watch_memory=preset == config.presets[0]):
+            rows.append({"benchmark": "pipeline", "data": config.data, "preset": preset, **row})
+            if config.json:
+                print(json.dumps(rows[-1]), flush=True)
+    if not config.json:
+        console.print(_table(rows))
+    return rows
+
+
+def _measure(config: PipelineConfig, preset: Preset, pairs: Pairs, watch_memory: bool) -> Iterator[dict[str, Any]]:
+    training = retrain_preset(preset)
+    size = {"patch": training.patch, "batch": training.batch}
+    streams = {name: batches(pairs, seed=0, stream=name, **size) for name in STREAMS}
+    cut = jax.jit(as_floats)
+    epoch = -(-len(pairs) // training.batch)
+    cold = {name: epoch * _run(lambda stream=streams[name]: cut(next(stream)), epoch) for name in STREAMS}
+    step = _Step(preset)
+    fixed = jax.device_put(next(streams["tf"]))
+    for batch in (fixed, next(streams["device"])):
+        step(batch)
+    once = min(_run(lambda: step(fixed), 1) for _ in range(2))
+    actions: dict[str, Callable[[], Any]] = {"fixed": lambda: step(fixed)}
+    if once < LONG_STEP:
+        actions |= {name: lambda stream=streams[name]: step(next(stream)) for name in STREAMS}
+    beside = _in_turn(actions, config, once)
+    alone = _in_turn({name: lambda stream=streams[name]: cut(next(stream)) for name in STREAMS}, config, 0.005)
+    for name in STREAMS:
+        yield {
+            "stream": name,
+            **size,
+            "first_epoch_seconds": cold[name],
+            "step_seconds": statistics.median(beside["fixed"]),
+            "patches_per_second": training.batch / statistics.median(alone[name]),
+            "consumed_per_second": training.batch / statistics.median(beside["fixed"]),
+            "ratio_to_consumed": statistics.median(beside["fixed"]) / statistics.median(alone[name]),
+            "overhead": _overhead(beside["fixed"], beside[name]) if name in beside else None,
+            "peak_memory_growth_mb": _growth(streams[name], cut, config.batches) if watch_memory else None,
+        }
+
+
+class _Step:
+    """The training step of a preset, on a network of one kind of convolution."""
+
+    def __init__(self, preset: Preset):
+        config = retrain_preset(preset)
+        network = DerainNet(config.network, uniform(config.network, CONVOLUTION, "on").choices)
+        optimiser = optax.adam(config.learning_rate)
+        state = first_state(network, optimiser, config)
+        self._state = state.params, state.opt_state
+        self._update = jax.jit(train_step(network, optimiser, config.loss), donate_argnums=(0, 1))
+
+    def __call__(self, batch: Any) -> jax.Array:
+        *self._state, loss = self._update(*self._state, batch)
+        return loss
+
+
+def _run(action: Callable[[], Any], times: int) -> float:
+    """Seconds that an action takes, on average over so many times."""
+    began = time.perf_counter()
+    for _ in range(times):
+        jax.block_until_ready(action())
+    return (time.perf_counter() - began) / times
+
+
+def _in_turn(actions: dict[str, Callable[[], Any]], config: PipelineConfig, once: float) -> dict[str, list[float]]:
+    """Seconds of each action by round; all are run in every round, beginning with another each time."""
+    times = max(1, round(config.seconds / once))
+    rounds = config.rounds if len(actions) > 1 else 1
+    seconds: dict[str, list[float]] = {name: [] for name in actions}
+    order = itertools.cycle(actions)
+    for _ in range(rounds):
+        for _ in actions:
+            name = next(order)
+            seconds[name].append(_run(actions[name], times))
+        next(order)
+    return seconds
+
+
+def _overhead(without: list[float], fed: list[float]) -> dict[str, float]:
+    """Share by which steps that are fed take longer, by round: the median and the quartiles."""
+    shares = [with_ / alone - 1 for alone, with_ in zip(without, fed, strict=True)]
+    low, median, high = np.quantile(shares, (0.25, 0.5, 0.75)).tolist()
+    return {"median": median, "low": low, "high": high}
+
+
+def _growth(stream: Iterator, cut: Callable, count: int) -> float:
+    """Growth of the process's peak memory in MB over so many batches."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for batch in itertools.islice(stream, count):
+        jax.block_until_ready(cut(batch))
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / unit
+
+
+def _table(rows: list[dict[str, Any]]) -> Table:
+    table = Table("preset", "stream", "first epoch", "patches/s", "needed", "share of step", "cost beside it", "memory")
+    for row in rows:
+        cost, growth = row["overhead"], row["peak_memory_growth_mb"]
+        table.add_row(
+            row["preset"],
+            row["stream"],
+            f"{row['first_epoch_seconds']:.1f} s",
+            f"{row['patches_per_second']:,.0f}",
+            f"{row['consumed_per_second']:.3g}",
+            f"{1 / row['ratio_to_consumed']:.2%}",
+            f"{cost['median']:+.1%} ({cost['low']:+.1%}, {cost['high']:+.1%})" if cost else "",
+            f"{growth:+.1f} MB" if growth is not None else "",
+        )
+    return table

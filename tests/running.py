@@ -1,0 +1,37 @@
+"""Runs commands in this process, stops them, and reads what they saved."""
+
+import signal
+
+import pytest
+
+from autoderain_jax.checkpoints import Checkpoints
+from experiments import command, search
+
+
+def run(monkeypatch, capfd, module, *args):
+    """Runs a command in this process: its exit code, standard output and standard error."""
+    monkeypatch.setattr("sys.argv", [module.__name__, *map(str, args)])
+    with pytest.raises(SystemExit) as stop:
+        command.run(module.main)
+    captured = capfd.readouterr()
+    return stop.value.code, captured.out, captured.err
+
+
+def interrupt_at(monkeypatch, module, batch):
+    """Has the next run of ``module`` receive SIGTERM while it reads its ``batch``-th training batch."""
+    real = module.batches
+
+    def interrupted(*args, **options):
+        for i, content in enumerate(real(*args, **options), 1):
+            if i == batch:
+                signal.raise_signal(signal.SIGTERM)
+            yield content
+
+    monkeypatch.setattr(module, "batches", interrupted)
+
+
+def final_state(config):
+    _, state = search.build(config)
+    with Checkpoints(config.workdir / "checkpoints") as checkpoints:
+        assert checkpoints.latest == config.steps
+        return checkpoints.restore(state)
