@@ -22,10 +22,14 @@ NEARLY_EQUAL = 50.0
 """PSNR in dB (y-matlab) above which rainy and clean are called the same image."""
 UNLIKE = 0.6
 """Likeness of rainy to clean below which other partners are tried."""
+PLAIN = 8.0
+"""Standard deviation of a thumbnail below which its image is taken to have no detail; others have 32."""
 BETTER = 0.1
 """By how much another clean image must be more like a rainy one than its own to be called its partner."""
 STRANGERS = 0.1
 """Likeness of rainy to clean below which they are called no pair, though no better partner is found."""
+BLOCK = 4096
+"""Clean images compared with the doubtful ones at a time."""
 DARKER = 0.9
 """Share of pairs whose rainy image is the darker one above which the two are called exchanged."""
 OFF = 0.1
@@ -156,7 +160,9 @@ def _look(files: PairFiles) -> Look:
     image = files.load()
     rainy, clean = image[..., :3], image[..., 3:]
     thumbnails = [thumbnail(half, without_rain=True) for half in (rainy, clean)]
-    alike = likeness(thumbnails[0], thumbnails[1][None])[0] > UNLIKE
+    # Of an image without any detail, likeness says nothing.
+    plain = thumbnails[1].std() < PLAIN
+    alike = plain or likeness(thumbnails[0], thumbnails[1][None])[0] > UNLIKE
     return Look(
         files,
         pixel_digest(image),
@@ -208,24 +214,24 @@ def _identical(name: str, looks: Iterable[Look]) -> Iterator[Finding]:
 
 def _mismatched(name: str, looks: Sequence[Look]) -> Iterator[Finding]:
     """Pairs of different scenes; the partner is looked for among all clean images of the part."""
-    if not looks:
+    doubtful = [index for index, look in enumerate(looks) if look.rainy is not None]
+    if not doubtful:
         return
-    clean = np.stack([look.clean for look in looks])
-    for index, look in enumerate(looks):
-        if look.rainy is None:
-            continue
-        alike = likeness(look.rainy, clean)
-        best = int(np.argmax(alike))
-        pair = f"{look.files.rainy} and {look.files.clean} are no pair"
-        if alike[best] > alike[index] + BETTER:
+    rainy = np.stack([looks[index].rainy for index in doubtful])
+    blocks = range(0, len(looks), BLOCK)
+    alike = np.concatenate(
+        [likeness(rainy, np.stack([look.clean for look in looks[i : i + BLOCK]])) for i in blocks], axis=1
+    )
+    for index, row in zip(doubtful, alike, strict=True):
+        files, best = looks[index].files, int(np.argmax(row))
+        pair = f"{files.rainy} and {files.clean} are no pair"
+        if row[best] > row[index] + BETTER:
             other = looks[best].files
             repair = f"pair it with {other.clean.name}"
-            yield Finding(
-                "mismatched", name, (look.files.name, other.name), f"{pair}: they show different scenes", repair
-            )
-        elif alike[index] < STRANGERS:
+            yield Finding("mismatched", name, (files.name, other.name), f"{pair}: they show different scenes", repair)
+        elif row[index] < STRANGERS:
             repair = "look at both, and fetch them again or remove them"
-            yield Finding("mismatched", name, (look.files.name,), f"{pair}: they have nothing in common", repair)
+            yield Finding("mismatched", name, (files.name,), f"{pair}: they have nothing in common", repair)
 
 
 def _exchanged(name: str, looks: Sequence[Look]) -> Iterator[Finding]:

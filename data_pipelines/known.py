@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from autoderain_jax.errors import InputError
@@ -104,10 +104,16 @@ class DataSet:
         names = {alias.casefold() for alias in (self.name, self.title, *self.aliases)}
         inside = sorted(path for path in root.iterdir() if path.is_dir() and path.name.casefold() in names)
         reasons: list[str] = []
+        parts: dict[str, Part] = {}
         for home in (*inside, root):
-            parts = {part: found for part, place in self.parts.items() if (found := _find(home, place, reasons))}
-            if parts:
-                return parts
+            for part, place in self.parts.items():
+                # Beside a folder of this data set's name, folders called train and test are another's.
+                folders = [f for f in place.folders if home is not root or not inside or not _is_anyones(f)]
+                found = None if part in parts else _find(home, folders, reasons)
+                if found:
+                    parts[part] = found
+        if parts:
+            return {part: parts[part] for part in self.parts if part in parts}
         looked = ", ".join(sorted({re.split("[| ]", folder)[0] for p in self.parts.values() for folder in p.folders}))
         because = f" ({reasons[0]})" if reasons else ""
         raise InputError(f"--data-root {root} holds no part of {self.title}; looked for {looked}{because}")
@@ -127,17 +133,22 @@ def is_known(name: str) -> bool:
     return name.partition("/")[0] in NAMES
 
 
-def _find(home: Path, place: Place, reasons: list[str]) -> Part | None:
-    """The part in the first of its folders that is there and in a known layout; else None, and why not."""
-    for folders in place.folders:
-        wanted = [folder.partition("|") for folder in folders.split(" + ")]
+def _is_anyones(folder: str) -> bool:
+    """Whether the name of a folder could be that of any data set."""
+    return not set(Path(folder.partition("|")[0]).parts) - {"train", "test", "training", "testing", "val", "small"}
+
+
+def _find(home: Path, folders: Sequence[str], reasons: list[str]) -> Part | None:
+    """The part in the first of the folders that is there and in a known layout; else None, and why not."""
+    for folder in folders:
+        wanted = [part.partition("|") for part in folder.split(" + ")]
         bases = [_folder(home, path) for path, _, _ in wanted]
         if None in bases:
             continue
         try:
             parts = [find_pairs(base, side or None) for base, (_, _, side) in zip(bases, wanted, strict=True)]
         except InputError as error:
-            if folders != ".":
+            if folder != ".":
                 reasons.append(str(error))
             continue
         return parts[0] if len(parts) == 1 else joined(zip(_labels(bases), parts, strict=True))

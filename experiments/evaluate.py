@@ -43,6 +43,8 @@ class EvaluateConfig:
     """Where a data set given by name was unpacked."""
     split: str = "test"
     """Part of the data set to score: test, train, or another that it has."""
+    held_out: float = 0.0
+    """Score only the share of the part that training with the same --held-out never saw; 0 scores all of it."""
     predictions: Path | None = None
     """Folder of restored images, instead of a model."""
     targets: Path | None = None
@@ -98,13 +100,17 @@ def _cases(config: EvaluateConfig):
         files = matched_files(config.predictions, config.targets)
         source = {"predictions": str(config.predictions), "targets": str(config.targets)}
         return source, [_file_case(*names) for names in files]
+    if not 0 <= config.held_out < 1:
+        raise InputError(f"--held-out must be in [0, 1), not {config.held_out}")
     parts = find_data(config.data, config.data_root)
     part = choose_part(parts, config.split, config.data)
     if part == ALL:
         command.say(f"note: {config.data} has no {config.split}/ part, so all its pairs are scored, trained on or not")
     pairs = parts[part].open()
+    if config.held_out:
+        pairs = pairs.hold_out(config.held_out)[1]
     derainer = Derainer.from_pretrained(config.model)
-    source = {"model": str(config.model), "data": config.data, "split": part}
+    source = {"model": str(config.model), "data": config.data, "split": part, "held_out": config.held_out}
     return source | {"parameters": derainer.model.parameters}, [
         _model_case(derainer, pairs, i) for i in range(len(pairs))
     ]

@@ -142,6 +142,12 @@ def test_another_data_set_is_searched_too(data, tmp_path):
     assert set(findings[0].images) == {"train/1", f"{tmp_path / 'other'} all/b"}
 
 
+def test_images_without_detail_are_not_called_strangers(data):
+    flat = np.full((160, 200, 3), 90, np.uint8)
+    save(data / "train", "flat.png", rained(flat, 3), flat)
+    assert found(data)[1] == []
+
+
 def test_exchanged_folders_are_noticed(data):
     for part in ("train", "test"):
         exchange(data / part, "rainy", "clean")

@@ -1,5 +1,6 @@
 """The commands on data of other kinds and by other streams, and the pipeline's benchmark."""
 
+import csv
 import dataclasses
 import json
 import subprocess
@@ -9,7 +10,8 @@ import chex
 import pytest
 from PIL import Image
 
-from data_pipelines import audit
+from autoderain_jax.derainer import PRETRAINED
+from data_pipelines import audit, open_pairs
 from experiments import evaluate, retrain, search
 from experiments.benchmark import __main__ as benchmark
 from experiments.config import open_training
@@ -94,3 +96,13 @@ def test_benchmarks_are_listed_and_unknown_ones_refused(monkeypatch, capfd):
     assert (code, "pipeline" in out) == (0, True)
     code, _, err = run(monkeypatch, capfd, benchmark, "speeed")
     assert (code, err) == (2, "error: there is no benchmark 'speeed'; there are pipeline\n")
+
+
+def test_held_out_images_are_scored_alone(data_folder, monkeypatch, capfd, tmp_path):
+    names = [pair.name for pair in open_pairs(str(data_folder), "train").hold_out(0.4)[1]]
+    scoring = ("--data", data_folder, "--model", PRETRAINED, "--workdir", tmp_path / "s", "--split", "train")
+    assert run(monkeypatch, capfd, evaluate, *scoring, "--held-out", 0.4)[0] == 0
+    with (tmp_path / "s/scores.csv").open() as file:
+        assert [row["image"] for row in csv.DictReader(file)] == names
+    code, _, err = run(monkeypatch, capfd, evaluate, *scoring, "--held-out", 1)
+    assert (code, err) == (2, "error: --held-out must be in [0, 1), not 1.0\n")

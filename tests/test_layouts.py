@@ -147,3 +147,11 @@ def test_images_are_read_as_they_are(data_folder):
     pairs = open_pairs(str(data_folder), "train")
     both = np.concatenate([read_rgb(data_folder / "train" / kind / "a0.png") for kind in ("rainy", "clean")], -1)
     np.testing.assert_array_equal(pairs.image(0), both)
+
+
+def test_parts_may_lie_in_different_places_and_beside_other_sets(tmp_path):
+    draw(*(tmp_path / f"RainTrainL/{kind}-1.png" for kind in ("rain", "norain")))
+    draw(tmp_path / "Rain100L/rainy/rain-001.png", tmp_path / "Rain100L/norain-001.png")
+    draw(*(tmp_path / part / kind / "7.png" for part in ("train", "test") for kind in ("input", "target")))
+    parts = find_data("rain100l", tmp_path)
+    assert {part: found.files[0].name for part, found in parts.items()} == {"train": "rain-1", "test": "rain-001"}
