@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
@@ -38,10 +39,10 @@ def find_data(data: str, root: Path | None = None) -> Mapping[str, Opens]:
         return synthetic_parts(data)
     if is_known(data):
         if root is not None:
-            return known(data).find(root.expanduser())
+            return known(data).find(Path(os.path.expanduser(root)))
         if not Path(data).is_dir():
             raise InputError(f"--data {data} needs --data-root: the folder in which it was unpacked")
-    folder = Path(data).expanduser()
+    folder = Path(os.path.expanduser(data))
     if not folder.exists():
         names = ", ".join(NAMES)
         raise InputError(f"data folder {data} does not exist, nor is it a data set that is known by name ({names})")

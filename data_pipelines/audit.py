@@ -103,10 +103,13 @@ def _print(console: Console, data: str, reports: Mapping[str, PartReport], findi
     for finding in findings:
         kinds[finding.part, finding.kind].append(finding)
     for (_, kind), found in kinds.items():
+        common = len({finding.repair for finding in found}) == 1
         for finding in found[:SHOWN]:
-            console.print(f"{kind}: {finding.problem}; {finding.repair}")
+            console.print(f"{kind}: {finding.problem}" + ("" if common else f"; {finding.repair}"))
         if len(found) > SHOWN:
             console.print(f"{kind}: and {len(found) - SHOWN} more; --json lists all")
+        if common:
+            console.print(f"  repair: {found[0].repair}")
     console.print(f"{data}: {len(findings)} findings" if findings else f"{data}: nothing found")
 
 
@@ -116,6 +119,9 @@ def main() -> int:
     console = command.console(stderr=config.json)
     with _Steps(console) as steps:
         reports, findings = audit(config, steps)
+    if is_known(config.data) and config.data_root:
+        for part in known(config.data).parts.keys() - reports.keys():
+            console.print(f"{part}: not there")
     if config.json:
         parts = {name: report._asdict() for name, report in reports.items()}
         everything = {"data": config.data, "parts": parts, "findings": [dataclasses.asdict(f) for f in findings]}

@@ -8,7 +8,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from data_pipelines.device_stream import MOST_PIXELS, DeviceBatch, cut, device_batches
+from data_pipelines.device_stream import MOST_PIXELS, DeviceBatch, cut, device_batches, device_memory
 from data_pipelines.pairs import Pairs
 
 Stream = Literal["auto", "device", "tf"]
@@ -59,7 +59,7 @@ def batches(
 
 def fits(pairs: Pairs) -> bool:
     """Whether ``auto`` puts the pixels of a data set on the device."""
-    memory = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
+    memory = device_memory()
     limit = DEVICE_SHARE * memory if memory else HOST_BYTES
     return pairs.nbytes <= limit and pairs.nbytes // 6 <= MOST_PIXELS
 

@@ -64,17 +64,28 @@ def cut(batch: DeviceBatch) -> dict[str, jax.Array]:
     return {"rainy": patches[..., :3], "clean": patches[..., 3:]}
 
 
+def device_memory() -> int | None:
+    """Bytes of the default device's memory, None if it does not tell, as a CPU does not."""
+    return (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
+
+
 def put(pairs: Pairs) -> DeviceImages:
     """Reads all pairs and puts them on the default device.
 
     Raises:
-      InputError: an image cannot be read, or there are more pixels than int32 counts.
+      InputError: an image cannot be read, or the pixels do not fit into memory or are more than int32 counts.
     """
     counts = np.prod(pairs.sizes, axis=1, dtype=np.int64)
     if counts.sum() > MOST_PIXELS:
         raise InputError(f"--stream device: the data have {counts.sum():,} pixels, more than {MOST_PIXELS:,}; use tf")
     start = np.concatenate([[0], np.cumsum(counts)[:-1]])
-    pixels = np.empty((counts.sum(), 6), np.uint8)
+    memory = device_memory()
+    if memory and pairs.nbytes > memory:
+        raise InputError(f"--stream device: the data take {pairs.nbytes:,} bytes, the device has {memory:,}; use tf")
+    try:
+        pixels = np.empty((counts.sum(), 6), np.uint8)
+    except MemoryError:
+        raise InputError(f"--stream device: the data take {pairs.nbytes:,} bytes of memory; use tf") from None
 
     def read(index: int) -> None:
         pixels[start[index] : start[index] + counts[index]] = pairs[index].load().reshape(-1, 6)

@@ -32,8 +32,12 @@ BLOCK = 4096
 """Clean images compared with the doubtful ones at a time."""
 DARKER = 0.9
 """Share of pairs whose rainy image is the darker one above which the two are called exchanged."""
+FEWEST = 8
+"""Pairs of a part below which nothing is said of which image is the darker one."""
 OFF = 0.1
 """Difference in dB from the published score of the rainy input that is a finding."""
+SSIM_OFF = 0.005
+"""The same for SSIM."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +45,7 @@ class Finding:
     """One thing that is wrong.
 
     Attributes:
-      kind: count, unpaired, unreadable, unequal, identical, mismatched, exchanged, duplicate, leak or score.
+      kind: count, layout, unpaired, unreadable, unequal, identical, mismatched, exchanged, duplicate, leak or score.
       part: of the data set.
       images: names of the images or paths of the files concerned.
       problem: what is wrong, as one sentence.
@@ -60,7 +64,7 @@ class Look(NamedTuple):
 
     Attributes:
       files: the pair.
-      digest, clean_digest: of the pixels of both images and of the clean one.
+      digest: of the pixels of both images.
       scene: of the clean image.
       rainy: thumbnail of the rainy image without its rain, None if it is like its clean one anyway.
       clean: the same of the clean image.
@@ -70,7 +74,6 @@ class Look(NamedTuple):
 
     files: PairFiles
     digest: bytes
-    clean_digest: bytes
     scene: Scene
     rainy: np.ndarray | None
     clean: np.ndarray
@@ -130,7 +133,8 @@ def check(
         scenes += [(name, look.files, look.scene) for look in looks]
     for name, part in others.items():
         scenes += _scenes_of(name, part, lambda name=name, part=part: step(f"reading {name}", len(part.files)))
-    return reports, [*findings, *_duplicates(scenes, tuple(parts))]
+    nested = {frozenset((name, place.inside)) for name, place in (data_set.parts if data_set else {}).items()}
+    return reports, [*findings, *_duplicates(scenes, tuple(parts), nested)]
 
 
 def _look_at(name: str, part: Part, step: Callable[[], None]) -> tuple[list[Look], list[Finding]]:
@@ -166,7 +170,6 @@ def _look(files: PairFiles) -> Look:
     return Look(
         files,
         pixel_digest(image),
-        pixel_digest(clean),
         Scene(clean),
         None if alike else thumbnails[0],
         thumbnails[1],
@@ -183,7 +186,7 @@ def _report(name: str, part: Part, looks: Sequence[Look], data_set: DataSet | No
         if scored
     }
     version = data_set.parts[name].counts.get(len(part.files)) if data_set else None
-    prints = fingerprint(look.digest for look in looks), fingerprint(look.clean_digest for look in looks)
+    prints = fingerprint(look.digest for look in looks), fingerprint(look.scene.digest for look in looks)
     return PartReport(len(part.files), version, *prints, means)
 
 
@@ -199,8 +202,10 @@ def _count(name: str, part: Part, data_set: DataSet | None) -> Iterator[Finding]
 
 def _unpaired(name: str, part: Part) -> Iterator[Finding]:
     for problem in part.problems:
-        repair = "give it the name of its partner, fetch its partner, or remove it"
-        yield Finding("unpaired", name, (str(problem.path),), problem.sentence, repair)
+        kind, repair = "unpaired", "give it the name of its partner, fetch its partner, or remove it"
+        if problem.path.is_dir():
+            kind, repair = "layout", "fetch what is missing, or arrange it in a layout that is known"
+        yield Finding(kind, name, (str(problem.path),), problem.sentence, repair)
 
 
 def _identical(name: str, looks: Iterable[Look]) -> Iterator[Finding]:
@@ -218,34 +223,38 @@ def _mismatched(name: str, looks: Sequence[Look]) -> Iterator[Finding]:
     if not doubtful:
         return
     rainy = np.stack([looks[index].rainy for index in doubtful])
-    blocks = range(0, len(looks), BLOCK)
-    alike = np.concatenate(
-        [likeness(rainy, np.stack([look.clean for look in looks[i : i + BLOCK]])) for i in blocks], axis=1
-    )
-    for index, row in zip(doubtful, alike, strict=True):
-        files, best = looks[index].files, int(np.argmax(row))
+    own = [float(likeness(looks[index].rainy, looks[index].clean[None])[0]) for index in doubtful]
+    highest, partner = np.full(len(doubtful), -1.0), np.array(doubtful)
+    for first in range(0, len(looks), BLOCK):
+        alike = likeness(rainy, np.stack([look.clean for look in looks[first : first + BLOCK]]))
+        best = alike.argmax(axis=1)
+        higher = alike.max(axis=1) > highest
+        partner = np.where(higher, first + best, partner)
+        highest = np.maximum(highest, alike.max(axis=1))
+    for index, alike, best, other in zip(doubtful, own, highest, partner, strict=True):
+        files = looks[index].files
         pair = f"{files.rainy} and {files.clean} are no pair"
-        if row[best] > row[index] + BETTER:
-            other = looks[best].files
-            repair = f"pair it with {other.clean.name}"
-            yield Finding("mismatched", name, (files.name, other.name), f"{pair}: they show different scenes", repair)
-        elif row[index] < STRANGERS:
+        if best > alike + BETTER:
+            found = looks[other].files
+            repair = f"pair it with {found.clean.name}"
+            yield Finding("mismatched", name, (files.name, found.name), f"{pair}: they show different scenes", repair)
+        elif alike < STRANGERS:
             repair = "look at both, and fetch them again or remove them"
             yield Finding("mismatched", name, (files.name,), f"{pair}: they have nothing in common", repair)
 
 
 def _exchanged(name: str, looks: Sequence[Look]) -> Iterator[Finding]:
     darker = sum(look.darker for look in looks)
-    if darker > DARKER * len(looks):
+    if len(looks) >= FEWEST and darker > DARKER * len(looks):
         problem = f"in {darker} of {len(looks)} pairs of {name}, the rainy image is darker than the clean one"
         yield Finding("exchanged", name, (), problem, "rain brightens: see whether the two are exchanged")
 
 
 def _score(name: str, report: PartReport, data_set: DataSet | None) -> Iterator[Finding]:
     published = data_set.parts[name].input if data_set else None
-    if published and report.input:
+    if published and report.input and report.pairs == published.pairs:
         measured = report.input["y-matlab"]
-        if abs(measured["psnr"] - published.psnr) > OFF:
+        if abs(measured["psnr"] - published.psnr) > OFF or abs(measured["ssim"] - published.ssim) > SSIM_OFF:
             problem = (
                 f"the rainy images of {name} score {measured['psnr']:.2f} dB / {measured['ssim']:.4f} (y-matlab), "
                 f"published is {published.psnr:.2f} dB / {published.ssim:.4f} ({published.source})"
@@ -267,8 +276,10 @@ def _scenes_of(label: str, part: Part, step: Callable[[], None]) -> list[tuple[s
     return [(label, files, scene) for files, scene in scenes if scene is not None]
 
 
-def _duplicates(scenes: Sequence[tuple[str, PairFiles, Scene]], own: tuple[str, ...]) -> Iterator[Finding]:
-    """Backgrounds that occur twice in a part, or in more than one part; one finding for each background."""
+def _duplicates(
+    scenes: Sequence[tuple[str, PairFiles, Scene]], own: tuple[str, ...], nested: set[frozenset]
+) -> Iterator[Finding]:
+    """Backgrounds that occur twice in a part, or in parts of which none is inside the other; one finding for each."""
     # Many rainy images over one clean file are no duplicates.
     unique = list({(label, files.clean): (label, files, scene) for label, files, scene in scenes}.values())
     for group in same_scenes([scene for _, _, scene in unique]):
@@ -277,6 +288,8 @@ def _duplicates(scenes: Sequence[tuple[str, PairFiles, Scene]], own: tuple[str, 
             places[unique[index][0]].append(unique[index][1])
         names = {label: [files.background for files in found] for label, found in places.items()}
         shown = "; ".join(f"{label}: {', '.join(found)}" for label, found in names.items())
+        if set(places) in nested:
+            continue
         if len(places) > 1 and any(label in own for label in places):
             images = tuple(f"{label}/{name}" for label, found in names.items() for name in found)
             remove = next((label for label in ("train", *own) if label in places), own[0])
@@ -286,6 +299,6 @@ def _duplicates(scenes: Sequence[tuple[str, PairFiles, Scene]], own: tuple[str, 
             continue
         for label, found in names.items():
             if label in own and len(set(found)) > 1:
-                problem = f"one background is {len(found)} times in {label} : {', '.join(found)}"
-                repair = "train: keep these on one side of any split; test: its mean weighs them so many times"
+                problem = f"one background is in {label} {len(found)} times: {', '.join(found)}"
+                repair = "train: hold-out goes by names, so keep one; test: its mean weighs them so many times"
                 yield Finding("duplicate", label, tuple(found), problem, repair)

@@ -45,13 +45,12 @@ def read_rgb(path: Path) -> np.ndarray:
         raise
     except UnidentifiedImageError:
         raise InputError(f"{path} is not an image that can be read") from None
-    except OSError as error:
-        raise InputError(f"cannot read image {path}: {error.strerror or error}") from None
-    except (SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, MemoryError) as error:
-        # What Pillow raises on a damaged file depends on where the damage is.
-        raise InputError(f"cannot read image {path}: {str(error) or type(error).__name__}") from None
     except Image.DecompressionBombError:
         raise InputError(f"{path} claims more than {2 * Image.MAX_IMAGE_PIXELS:,} pixels") from None
+    except Exception as error:
+        # What Pillow raises on a damaged file depends on where the damage is: nearly anything.
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise InputError(f"cannot read image {path}: {' '.join(reason.split())}") from None
 
 
 def image_size(path: Path) -> tuple[int, int]:

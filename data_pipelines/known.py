@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from autoderain_jax.errors import InputError
-from data_pipelines.layouts import Part, find_pairs, joined
+from data_pipelines.layouts import Part, find_or_tell, holds_images, joined
 
 NAMES = (
     "rain100l",
@@ -37,11 +37,13 @@ class Input:
     """Published score of the rainy images themselves, protocol ``y-matlab``.
 
     Attributes:
+      pairs: how many the version has that was scored.
       psnr: in dB.
       ssim: in [0, 1].
       source: who published it.
     """
 
+    pairs: int
     psnr: float
     ssim: float
     source: str
@@ -57,11 +59,13 @@ class Place:
         joined by `` + `` are taken together, and images are then named by the folder that tells them apart.
       counts: numbers of pairs of the versions that are known, each with what it is.
       input: published score of the rainy images.
+      inside: another part that contains this one, if there is one.
     """
 
     folders: tuple[str, ...]
     counts: Mapping[int, str]
     input: Input | None = None
+    inside: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +95,7 @@ class DataSet:
         return dataclasses.replace(self, name=f"{self.name}/{name}", parts=self.configs[name], configs={})
 
     def find(self, root: Path) -> dict[str, Part]:
-        """The parts that lie in a copy.
+        """The parts that lie in a copy; one whose folder is there but in no known layout has a problem that says so.
 
         Args:
           root: the folder of the data set, or one that holds it under a name that is known.
@@ -103,25 +107,26 @@ class DataSet:
             raise InputError(f"--data-root {root} is not a folder")
         names = {alias.casefold() for alias in (self.name, self.title, *self.aliases)}
         inside = sorted(path for path in root.iterdir() if path.is_dir() and path.name.casefold() in names)
-        reasons: list[str] = []
         parts: dict[str, Part] = {}
         for home in (*inside, root):
             for part, place in self.parts.items():
                 # Beside a folder of this data set's name, folders called train and test are another's.
                 folders = [f for f in place.folders if home is not root or not inside or not _is_anyones(f)]
-                found = None if part in parts else _find(home, folders, reasons)
-                if found:
+                found = _find(home, folders)
+                if found and (part not in parts or (found.files and not parts[part].files)):
                     parts[part] = found
-        if parts:
-            return {part: parts[part] for part in self.parts if part in parts}
-        looked = ", ".join(sorted({re.split("[| ]", folder)[0] for p in self.parts.values() for folder in p.folders}))
-        because = f" ({reasons[0]})" if reasons else ""
-        raise InputError(f"--data-root {root} holds no part of {self.title}; looked for {looked}{because}")
+        if not any(part.files for part in parts.values()):
+            folders = {re.split("[| ]", folder)[0] for place in self.parts.values() for folder in place.folders}
+            reasons = [part.problems[0].sentence for part in parts.values()]
+            because = f" ({reasons[0]})" if reasons else ""
+            looked = ", ".join(sorted(folders))
+            raise InputError(f"--data-root {root} holds no part of {self.title}; looked for {looked}{because}")
+        return {part: parts[part] for part in self.parts if part in parts}
 
 
 def known(name: str) -> DataSet:
     """The data set of a name, ``rain1200``, or of one of its configs, ``rain1200/heavy``; raises ``KeyError``."""
-    base, _, config = name.partition("/")
+    base, _, config = name.casefold().partition("/")
     if base not in NAMES:
         raise KeyError(name)
     data_set = importlib.import_module(f"data_pipelines.datasets.{base}").DATA_SET
@@ -130,29 +135,32 @@ def known(name: str) -> DataSet:
 
 def is_known(name: str) -> bool:
     """Whether a name is that of a published data set or of a config of one."""
-    return name.partition("/")[0] in NAMES
+    return name.casefold().partition("/")[0] in NAMES
 
 
 def _is_anyones(folder: str) -> bool:
     """Whether the name of a folder could be that of any data set."""
-    return not set(Path(folder.partition("|")[0]).parts) - {"train", "test", "training", "testing", "val", "small"}
+    names = Path(folder.casefold().partition("|")[0]).parts
+    return not set(names) - {"train", "test", "training", "testing", "val", "small"}
 
 
-def _find(home: Path, folders: Sequence[str], reasons: list[str]) -> Part | None:
-    """The part in the first of the folders that is there and in a known layout; else None, and why not."""
+def _find(home: Path, folders: Sequence[str]) -> Part | None:
+    """The part in the first of the folders that is there and in a known layout.
+
+    Failing that, the problem of the first that looks as if it were meant; and None if there is no such folder.
+    """
+    broken = None
     for folder in folders:
         wanted = [part.partition("|") for part in folder.split(" + ")]
         bases = [_folder(home, path) for path, _, _ in wanted]
         if None in bases:
             continue
-        try:
-            parts = [find_pairs(base, side or None) for base, (_, _, side) in zip(bases, wanted, strict=True)]
-        except InputError as error:
-            if folder != ".":
-                reasons.append(str(error))
-            continue
-        return parts[0] if len(parts) == 1 else joined(zip(_labels(bases), parts, strict=True))
-    return None
+        parts = [find_or_tell(base, side or None) for base, (_, _, side) in zip(bases, wanted, strict=True)]
+        if all(part.files for part in parts):
+            return parts[0] if len(parts) == 1 else joined(zip(_labels(bases), parts, strict=True))
+        if folder != "." and any(holds_images(base) for base in bases):
+            broken = broken or next(part for part in parts if not part.files)
+    return broken
 
 
 def _folder(home: Path, path: str) -> Path | None:

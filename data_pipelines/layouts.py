@@ -5,8 +5,9 @@ A *base* is a folder that holds the pairs of one part (``train``, ``test``) in o
 - two folders, one of ``RAINY`` and one of ``CLEAN``: ``input/1.png`` with ``target/1.png``;
 - a rainy folder, with the clean images beside it: ``rainy/rain-001.png`` with ``norain-001.png`` (PReNet's test sets);
 - all in one folder, told apart by their names: ``rain-1.png`` with ``norain-1.png`` (PReNet's training sets);
-- a text file that lists pairs, a line each: ``/real_world/1.png /real_world_gt/1.png`` (SPA-Data), or rainy images
-  alone, ``set/rain/1.png``, whose partner lies in the clean folder beside theirs (Syn2Real, TransWeather);
+- a text file that lists pairs, a line each: ``/real_world/1/1-2.png /real_world_gt/1/1.png`` (SPA-Data), where the two
+  folders hold no images themselves; one that is given by its own path may also list rainy images alone,
+  ``set/rain/1.png``, whose partner lies in the clean folder beside theirs (Syn2Real, TransWeather);
 - images that hold both halves side by side (Rain800, Rain1200), only where a data set declares it.
 
 File names of a pair are equal, or differ by a decoration (``norain-1x2.png`` with ``norain-1.png``, ``001_in.png`` with
@@ -110,34 +111,55 @@ def find_parts(root: Path) -> dict[str, Part]:
     """
     if root.suffix.casefold() == ".txt":
         return {ALL: find_listed(root)}
+    bases = part_folders(root)
+    if ALL in bases:
+        return {ALL: find_pairs(root)}
+    return {part: find_or_tell(base) for part, base in bases.items()}
+
+
+def part_folders(root: Path) -> dict[str, Path]:
+    """The folders of the parts of a data folder, or the folder itself as ``all``; ``InputError`` if it is missing."""
     if not root.is_dir():
         raise InputError(f"data folder {root} does not exist")
-    folders = {path.name.casefold(): path for path in root.iterdir() if path.is_dir()}
-    bases = {part: folders[name] for part, names in PARTS.items() for name in names if name in folders}
-    return {part: find_pairs(base) for part, base in (bases or {ALL: root}).items()}
+    return {part: base for part, names in PARTS.items() if (base := _one_of(root, names))} or {ALL: root}
+
+
+def find_or_tell(base: Path, rainy_side: Side | None = None) -> Part:
+    """As ``find_pairs``, but a base in no layout that is known becomes a part whose problem says so."""
+    try:
+        return find_pairs(base, rainy_side)
+    except InputError as error:
+        return Part((), (Problem(base, str(error)),))
 
 
 def find_pairs(base: Path, rainy_side: Side | None = None) -> Part:
     """The pairs of one base folder; raises ``InputError`` if it is in no layout that is known."""
     if rainy_side:
         return _side_by_side(base, rainy_side)
-    rainy, clean = _one_of(base, RAINY), _one_of(base, CLEAN)
-    listing = [path for path in sorted(base.glob("*.txt")) if _lists_pairs(path)]
-    if listing:
-        return find_listed(listing[0])
-    inside = image_files(base)
+    rainy, clean, inside = _one_of(base, RAINY), _one_of(base, CLEAN), image_files(base)
+    deep = not any(_images_below(folder) for folder in (rainy, clean) if folder)
+    listings = [path for path in sorted(base.glob("*.txt")) if _lists_pairs(path)] if deep and not inside else []
+    if len(listings) > 1:
+        names = " and ".join(path.name for path in listings)
+        raise InputError(f"{base} holds the lists {names}: give the one that is meant by its own path")
+    if listings:
+        return find_listed(listings[0])
     if rainy and clean:
-        part = _match(_images_below(rainy), _images_below(clean))
-    elif rainy and inside:
-        part = _match(_images_below(rainy), inside)
-    elif any(CLEAN_NAME.search(path.stem.casefold()) for path in inside):
-        part = _told_apart(inside)
-    else:
-        raise InputError(
-            f"{base} needs the folders rainy/ and clean/ (or train/ and test/ with these inside); input/ and target/, "
-            "and other names that circulate, will do"
-        )
-    return part
+        return _match(_some_below(rainy), _some_below(clean))
+    if rainy and inside:
+        return _match(_some_below(rainy), inside)
+    if any(CLEAN_NAME.search(path.stem.casefold()) for path in inside):
+        return _told_apart(inside)
+    raise InputError(
+        f"{base} needs the folders rainy/ and clean/ (or train/ and test/ with these inside); input/ and target/, "
+        "and other names that circulate, will do"
+    )
+
+
+def holds_images(base: Path) -> bool:
+    """Whether a folder looks as if it were meant to hold pairs: it has images, or a rainy or clean folder."""
+    names = {path.name.casefold() for path in base.iterdir() if path.is_dir()}
+    return bool(names & {*RAINY, *CLEAN}) or bool(image_files(base))
 
 
 def matched_files(first: Path, second: Path) -> list[tuple[str, Path, Path]]:
@@ -151,7 +173,7 @@ def matched_files(first: Path, second: Path) -> list[tuple[str, Path, Path]]:
 
 def natural(text: str) -> list[tuple[int, int | str]]:
     """Sorting key by which 2 comes before 10."""
-    return [(0, int(run)) if run.isdigit() else (1, run) for run in re.findall(r"\d+|\D+", text)]
+    return [(0, int(run)) if run.isdecimal() else (1, run) for run in re.findall(r"[0-9]+|[^0-9]+", text)]
 
 
 def _one_of(base: Path, names: Sequence[str]) -> Path | None:
@@ -163,10 +185,14 @@ def _one_of(base: Path, names: Sequence[str]) -> Path | None:
 
 
 def _images_below(folder: Path) -> list[Path]:
-    """Images of a folder, or of its only subfolder (JORDER's ``rain/X2``); ``InputError`` where there are none."""
+    """Images of a folder, or of its only subfolder (JORDER's ``rain/X2``)."""
     inside = image_files(folder)
     below = [path for path in folder.iterdir() if path.is_dir()] if not inside else []
-    return some_images(below[0] if len(below) == 1 else folder)
+    return image_files(below[0]) if len(below) == 1 else inside
+
+
+def _some_below(folder: Path) -> list[Path]:
+    return _images_below(folder) or some_images(folder)
 
 
 CLEAN_NAME = re.compile(r"^norain[-_]|([-_]|(?<=\d))(gt|clean|norain)$")
@@ -246,7 +272,7 @@ def _side_by_side(base: Path, rainy_side: Side) -> Part:
 def _lists_pairs(path: Path) -> bool:
     """Whether the first line of a text file names two images."""
     try:
-        with path.open() as file:
+        with path.open(encoding="utf-8-sig") as file:
             words = file.readline().split()
     except (OSError, UnicodeDecodeError):
         return False
@@ -260,32 +286,47 @@ def find_listed(listing: Path) -> Part:
       InputError: the file cannot be read, or names no image.
     """
     try:
-        lines = [line.split() for line in listing.read_text().splitlines()]
+        lines = [line.split() for line in listing.read_text("utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read the list {listing}: {error}") from None
-    files, problems = [], []
+    files, problems, seen = [], [], set()
     for number, words in enumerate(lines, 1):
         paths = [listing.parent / word.lstrip("/\\") for word in words]
         if len(paths) == 1:
             paths.append(_clean_beside(paths[0]))
         lost = next((path for path in paths if ".." in path.parts or not path.is_file()), None)
-        if len(paths) == 2 and lost is None:
-            names = [str(path.relative_to(listing.parent).with_suffix("")) for path in paths]
-            files.append(PairFiles(names[0], names[1], *paths))
-        elif paths:
-            reason = f"{lost} does not exist" if lost is not None else "it does not name one pair"
+        reason = "it does not name one pair" if len(paths) > 2 else f"{lost} does not exist" if lost else None
+        if paths and not reason and paths[0] in seen:
+            reason = f"{paths[0]} is there a second time"
+        if reason:
             problems.append(Problem(listing, f"{listing}, line {number}: {reason}"))
+        elif paths:
+            seen.add(paths[0])
+            files.append(PairFiles(_name(paths[0], listing.parent), _scene(paths[1], listing.parent), *paths))
     if not files and not problems:
         raise InputError(f"the list {listing} is empty")
     return Part(tuple(files), tuple(problems))
 
 
+def _name(path: Path, root: Path) -> str:
+    return str(path.relative_to(root).with_suffix(""))
+
+
+def _scene(clean: Path, root: Path) -> str:
+    """The background of a clean image: its scene's folder where the clean folder holds such, else its own name."""
+    for folder in clean.parents[1:]:
+        if folder.name.casefold() in CLEAN:
+            return _name(folder / clean.relative_to(folder).parts[0], root)
+    return _name(clean, root)
+
+
 def _clean_beside(rainy: Path) -> Path:
     """The image of the same name in the clean folder beside a rainy one; a path that does not exist if none has it."""
     for folder in rainy.parents:
-        if folder.name.casefold() in RAINY:
-            candidates = [folder.with_name(name) / rainy.relative_to(folder) for name in CLEAN]
-            return next((path for path in candidates if path.is_file()), folder.with_name("clean") / rainy.name)
+        if folder.name.casefold() in RAINY and folder.parent.is_dir():
+            beside = [path for path in sorted(folder.parent.iterdir()) if path.name.casefold() in CLEAN]
+            partners = [path / rainy.relative_to(folder) for path in beside]
+            return next((path for path in partners if path.is_file()), folder.with_name("clean") / rainy.name)
     return rainy.parent / "clean" / rainy.name
 
 

@@ -16,6 +16,7 @@ from scipy.fft import dctn
 from scipy.ndimage import grey_erosion, uniform_filter
 
 from autoderain_jax.metrics import luma
+from data_pipelines.pairs import pixel_digest
 
 SIDE = 48
 """Side of a thumbnail in pixels: small enough that a crop of a pixel hardly moves anything in it."""
@@ -71,9 +72,10 @@ class Scene:
       image: uint8 RGB (h, w, 3).
     """
 
-    __slots__ = ("aspect", "hash", "thumbnail")
+    __slots__ = ("aspect", "digest", "hash", "thumbnail")
 
     def __init__(self, image: np.ndarray):
+        self.digest = pixel_digest(image)
         self.aspect = image.shape[1] / image.shape[0]
         self.hash = perceptual_hash(image)
         self.thumbnail = thumbnail(image)
@@ -96,6 +98,8 @@ def same_scenes(scenes: Sequence[Scene]) -> list[list[int]]:
 
 
 def _same(first: Scene, second: Scene) -> bool:
+    if first.digest == second.digest:
+        return True
     ratio = first.aspect / second.aspect
     alike = likeness(first.thumbnail, second.thumbnail[None])[0]
     return 1 / ASPECT < ratio < ASPECT and bool(alike > SAME_SCENE)

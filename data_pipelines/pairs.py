@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
 
@@ -38,7 +39,7 @@ class Pairs(Sequence[Pair]):
     def __init__(self, pairs: Sequence[Pair], cache_bytes: int = CACHE_BYTES):
         self._pairs = tuple(pairs)
         self._cache: dict[int, np.ndarray] = {}
-        self._room = cache_bytes
+        self.cache_bytes = self._room = cache_bytes
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -94,14 +95,14 @@ class Pairs(Sequence[Pair]):
         if len(backgrounds) < 2:
             raise InputError(f"the data need at least two different images to hold one out, not {len(backgrounds)}")
         count = min(max(round(fraction * len(backgrounds)), 1), len(backgrounds) - 1)
-        backgrounds.sort(key=lambda name: hashlib.sha256(name.encode()).digest())
+        backgrounds.sort(key=lambda name: hashlib.sha256(os.fsencode(name)).digest())
         chosen = set(backgrounds[:count])
         parts = [[pair for pair in self if (pair.background in chosen) == side] for side in (False, True)]
-        return Pairs(parts[0], self._room // 2), Pairs(parts[1], self._room // 2)
+        return Pairs(parts[0], self.cache_bytes // 2), Pairs(parts[1], self.cache_bytes // 2)
 
     def listing_id(self) -> str:
         """A hash of names and sizes: which images these are, without reading their pixels."""
-        return _short_hash(repr([(pair.name, pair.size) for pair in self]).encode())
+        return _short_hash(os.fsencode(repr([(pair.name, pair.size) for pair in self])))
 
 
 def fingerprint(digests: Iterable[bytes]) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,7 @@ from skimage import data as photographs
 
 from autoderain_jax.errors import InputError
 from data_pipelines.images import image_size, read_rgb, some_images
-from data_pipelines.layouts import ALL, PARTS
+from data_pipelines.layouts import part_folders
 from data_pipelines.pairs import Pair, Pairs
 
 BUILTIN = "synthetic"
@@ -208,14 +209,14 @@ def rained_on(backdrops: Sequence[Backdrop], preset: str, renderings: int) -> li
 def _rained_on(backdrop: Backdrop, preset: str, number: int) -> Pair:
     def load() -> np.ndarray:
         clean = backdrop.load()
-        rng = np.random.default_rng([number, *backdrop.name.encode()])
+        rng = np.random.default_rng([number, *os.fsencode(backdrop.name)])
         return np.concatenate([add_rain(clean, PRESETS[preset].sample(rng), rng), clean], -1)
 
     return Pair(f"{backdrop.name}_{preset}{number:02}", backdrop.name, backdrop.size, load)
 
 
 def with_synthetic(pairs: Pairs, preset: str, renderings: int) -> Pairs:
-    """Augments a data set: its pairs, and so many synthetic rains of a preset over each of its clean images.
+    """Augments a data set: its pairs, and so many synthetic rains of a preset over each of its backgrounds.
 
     Raises:
       InputError: there is no such preset.
@@ -223,7 +224,7 @@ def with_synthetic(pairs: Pairs, preset: str, renderings: int) -> Pairs:
     _require_preset(preset)
     clean = {pair.background: pair for pair in reversed(pairs)}
     backdrops = [Backdrop(name, pair.size, lambda pair=pair: pair.load()[..., 3:]) for name, pair in clean.items()]
-    return Pairs([*pairs, *rained_on(backdrops, preset, renderings)])
+    return Pairs([*pairs, *rained_on(backdrops, preset, renderings)], pairs.cache_bytes)
 
 
 def is_synthetic(data: str) -> bool:
@@ -245,7 +246,10 @@ def synthetic_parts(data: str) -> Mapping[str, RainOver]:
     preset = kind.partition("/")[2] or "mixed"
     _require_preset(preset)
     if folder:
-        return {part: RainOver(backdrops, preset) for part, backdrops in _backdrops(Path(folder).expanduser()).items()}
+        return {
+            part: RainOver(backdrops, preset)
+            for part, backdrops in _backdrops(Path(os.path.expanduser(folder))).items()
+        }
     return {
         part: RainOver(
             [Backdrop(name, photograph(name).shape[:2], partial(photograph, name)) for name in names], preset
@@ -258,8 +262,7 @@ def _backdrops(folder: Path) -> dict[str, list[Backdrop]]:
     """The photographs of a folder, or of its parts."""
     if not folder.is_dir():
         raise InputError(f"folder of photographs {folder} does not exist")
-    parts = {part: folder / name for part, names in PARTS.items() for name in names if (folder / name).is_dir()}
-    found = {part: some_images(place) for part, place in (parts or {ALL: folder}).items()}
+    found = {part: some_images(place) for part, place in part_folders(folder).items()}
     return {
         part: [Backdrop(p.stem, image_size(p), partial(read_rgb, p)) for p in files] for part, files in found.items()
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import sys
 from collections.abc import Callable, Sequence
@@ -33,6 +34,10 @@ def peek(option: str, args: Sequence[str]) -> str | None:
 
 def run(main: Callable[[], int | None]) -> None:
     """Runs a command and exits: 0 on success, 2 with one sentence on bad input, 130 when interrupted."""
+    for stream in (sys.stdout, sys.stderr):
+        # File names need not be of any encoding.
+        with contextlib.suppress(AttributeError):
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = main() or 0
     except InputError as error:
@@ -63,7 +68,7 @@ def finite(value: Any) -> Any:
 
 def console(stderr: bool = False) -> Console:
     """Where commands print: colours and bars on a terminal, plain lines of any length elsewhere."""
-    console = Console(soft_wrap=True, highlight=False, stderr=stderr)
+    console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False, stderr=stderr)
     if not console.is_terminal:
         console.width = 120
     return console

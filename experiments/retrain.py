@@ -129,7 +129,19 @@ def held_out_psnr(derainer: Derainer, pairs: Pairs) -> float:
 
 
 def _provenance(config: RetrainConfig) -> dict[str, Any]:
-    names = ("preset", "data", "synthetic_rain", "seed", "steps", "batch", "patch", "learning_rate", "loss", "held_out")
+    names = (
+        "preset",
+        "data",
+        "synthetic_rain",
+        "synthetic_renderings",
+        "seed",
+        "steps",
+        "batch",
+        "patch",
+        "learning_rate",
+        "loss",
+        "held_out",
+    )
     return {name: getattr(config, name) for name in names}
 
 

@@ -1,3 +1,6 @@
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -7,6 +10,7 @@ from data_pipelines import find_data, open_pairs
 from data_pipelines.images import read_rgb
 from data_pipelines.known import NAMES, known
 from data_pipelines.layouts import find_pairs
+from data_pipelines.synthetic import with_synthetic
 
 
 def draw(*paths):
@@ -36,6 +40,7 @@ FAULTS = {
     "empty file": (lambda d: (d / "train/rainy/a2.png").write_bytes(b""), r"a2\.png is not an image"),
     "twins": (lambda d: Image.new("RGB", (40, 33)).save(d / "train/rainy/a1.jpg"), "same name, but for the suffix"),
     "no images": (lambda d: [f.unlink() for f in (d / "train/rainy").iterdir()], "holds no image"),
+    "two of a part": (lambda d: (d / "Training").mkdir(), "holds both Training/ and train/: which one is meant"),
     "two of a kind": (lambda d: (d / "train/input").mkdir(), "holds both input/ and rainy/: which one is meant"),
 }
 
@@ -98,6 +103,7 @@ def test_lists_of_rainy_images(tmp_path, rainy, clean):
         ("a.png b.png", r"list\.txt, line 1: .*a\.png does not exist"),
         ("x.png x.png\n../x.png x.png", r"line 2: .*\.\./x\.png does not exist"),
         ("x.png x.png x.png", "line 1: it does not name one pair"),
+        ("x.png x.png\nx.png x.png", "line 2: .*x.png is there a second time"),
         ("", "is empty"),
     ],
 )
@@ -155,3 +161,57 @@ def test_parts_may_lie_in_different_places_and_beside_other_sets(tmp_path):
     draw(*(tmp_path / part / kind / "7.png" for part in ("train", "test") for kind in ("input", "target")))
     parts = find_data("rain100l", tmp_path)
     assert {part: found.files[0].name for part, found in parts.items()} == {"train": "rain-1", "test": "rain-001"}
+
+
+def test_folder_with_two_lists_asks_which_is_meant(tmp_path):
+    draw(tmp_path / "real/1/1.png", tmp_path / "truth/1.png")
+    for name in ("train.txt", "test.txt"):
+        (tmp_path / name).write_text("real/1/1.png truth/1.png")
+    with pytest.raises(InputError, match=r"holds the lists test\.txt and train\.txt: give the one that is meant"):
+        open_pairs(str(tmp_path), "train")
+
+
+def test_list_beside_whole_folders_does_not_replace_them(tmp_path):
+    draw(*(tmp_path / kind / f"{i}.png" for kind in ("input", "gt") for i in range(3)))
+    (tmp_path / "some.txt").write_text("input/0.png gt/0.png")
+    assert len(open_pairs(str(tmp_path), "train")) == 3
+
+
+def test_scenes_of_a_list_are_held_out_together(tmp_path):
+    draw(*(tmp_path / f"real_world/{s}/{s}-{v}/{s}-{v}_0.png" for s in (1, 2, 3) for v in (1, 2)))
+    draw(*(tmp_path / f"real_world_gt/{s}/{s}_0.png" for s in (1, 2, 3)))
+    lines = [f"/real_world/{s}/{s}-{v}/{s}-{v}_0.png /real_world_gt/{s}/{s}_0.png" for s in (1, 2, 3) for v in (1, 2)]
+    (tmp_path / "real_world.txt").write_text("\ufeff" + "\n".join(lines))
+    assert {pair.background for pair in find_pairs(tmp_path).open()} == {f"real_world_gt/{s}" for s in (1, 2, 3)}
+
+
+@pytest.mark.parametrize(("name", "home"), [("rain800", "Rain800/test"), ("rain200l", "Rain200L/test")])
+def test_folders_are_preferred_to_images_side_by_side(tmp_path, name, home):
+    draw(*(tmp_path / home / "rainy" / f"rain-{i}.png" for i in (1, 2)))
+    draw(*(tmp_path / home / f"norain-{i}.png" for i in (1, 2)))
+    parts = find_data(name, tmp_path)
+    assert [(files.name, files.rainy_side) for files in parts["test"].files] == [("rain-1", None), ("rain-2", None)]
+
+
+def test_one_empty_part_leaves_the_other_usable(data_folder):
+    for path in (data_folder / "train").rglob("*.png"):
+        path.unlink()
+    assert len(open_pairs(str(data_folder), "test")) == 2
+    with pytest.raises(InputError, match="holds no image"):
+        open_pairs(str(data_folder), "train")
+
+
+def test_names_of_any_encoding(tmp_path):
+    for kind in (b"rainy", b"clean"):
+        os.mkdir(os.path.join(os.fsencode(tmp_path), kind))
+        for name in (b"caf\xe9.png", "1\u00b2.png".encode(), b"\xff\xfe.png"):
+            Image.new("RGB", (20, 16)).save(Path(os.fsdecode(os.path.join(os.fsencode(tmp_path), kind, name))))
+    train, held_out = find_pairs(tmp_path).open().hold_out(0.3)
+    assert (len(train), len(held_out)) == (2, 1)
+    assert train.listing_id() != held_out.listing_id()
+    assert len(with_synthetic(train, "light", 1)[2].load()) == 16
+
+
+def test_homes_of_nobody_are_told():
+    with pytest.raises(InputError, match="does not exist"):
+        find_data("~nobody-at-all/x")

@@ -7,7 +7,6 @@ import itertools
 import json
 import resource
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -39,7 +38,7 @@ class PipelineConfig:
     """Patches per second of each stream, beside what each preset's training step consumes.
 
     Also the share of a step's time that a batch takes alone; what steps cost more when they are fed, by rounds of fed
-    and unfed steps in turn (median and quartiles); and how much the process's peak memory grows over many batches.
+    and unfed steps in turn (median and quartiles); and how much the process's memory grows over many batches.
     Times of one run are comparable, those of different runs hardly.
     """
 
@@ -94,8 +93,8 @@ def _measure(config: PipelineConfig, preset: Preset, pairs: Pairs, watch_memory:
     size = {"patch": training.patch, "batch": training.batch}
     streams = {name: batches(pairs, seed=0, stream=name, **size) for name in STREAMS}
     cut = jax.jit(as_floats)
-    epoch = -(-len(pairs) // training.batch)
-    cold = {name: epoch * _run(lambda stream=streams[name]: cut(next(stream)), epoch) for name in STREAMS}
+    for stream in streams.values():
+        _run(lambda stream=stream: cut(next(stream)), -(-len(pairs) // training.batch))
     step = _Step(preset)
     fixed = jax.device_put(next(streams["tf"]))
     for batch in (fixed, next(streams["device"])):
@@ -110,13 +109,12 @@ def _measure(config: PipelineConfig, preset: Preset, pairs: Pairs, watch_memory:
         yield {
             "stream": name,
             **size,
-            "first_epoch_seconds": cold[name],
             "step_seconds": statistics.median(beside["fixed"]),
             "patches_per_second": training.batch / statistics.median(alone[name]),
             "consumed_per_second": training.batch / statistics.median(beside["fixed"]),
             "ratio_to_consumed": statistics.median(beside["fixed"]) / statistics.median(alone[name]),
             "overhead": _overhead(beside["fixed"], beside[name]) if name in beside else None,
-            "peak_memory_growth_mb": _growth(streams[name], cut, config.batches) if watch_memory else None,
+            "memory_growth_mb": _growth(streams[name], cut, config.batches) if watch_memory else None,
         }
 
 
@@ -165,23 +163,26 @@ def _overhead(without: list[float], fed: list[float]) -> dict[str, float]:
     return {"median": median, "low": low, "high": high}
 
 
-def _growth(stream: Iterator, cut: Callable, count: int) -> float:
-    """Growth of the process's peak memory in MB over so many batches."""
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+def _growth(stream: Iterator, cut: Callable, count: int) -> float | None:
+    """Growth of the process's memory in MB over so many batches; None where the system does not tell it."""
+    before = _resident_mb()
     for batch in itertools.islice(stream, count):
         jax.block_until_ready(cut(batch))
-    unit = 2**20 if sys.platform == "darwin" else 2**10
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / unit
+    return _resident_mb() - before if before is not None else None
+
+
+def _resident_mb() -> float | None:
+    status = Path("/proc/self/statm")
+    return int(status.read_text().split()[1]) * resource.getpagesize() / 2**20 if status.exists() else None
 
 
 def _table(rows: list[dict[str, Any]]) -> Table:
-    table = Table("preset", "stream", "first epoch", "patches/s", "needed", "share of step", "cost beside it", "memory")
+    table = Table("preset", "stream", "patches/s", "needed", "share of step", "cost beside it", "memory")
     for row in rows:
-        cost, growth = row["overhead"], row["peak_memory_growth_mb"]
+        cost, growth = row["overhead"], row["memory_growth_mb"]
         table.add_row(
             row["preset"],
             row["stream"],
-            f"{row['first_epoch_seconds']:.1f} s",
             f"{row['patches_per_second']:,.0f}",
             f"{row['consumed_per_second']:.3g}",
             f"{1 / row['ratio_to_consumed']:.2%}",

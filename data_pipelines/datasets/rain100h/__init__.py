@@ -23,7 +23,7 @@ DATA_SET = DataSet(
         "test": Place(
             folders=("rain_data_test_Heavy", "test/Rain100H", "test/small", "small", "test", "."),
             counts={100: "as published"},
-            input=Input(13.56, 0.3709, RCDNET),
+            input=Input(100, 13.56, 0.3709, RCDNET),
         ),
     },
     aliases=("rain100H_old",),

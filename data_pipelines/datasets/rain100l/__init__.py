@@ -16,12 +16,14 @@ DATA_SET = DataSet(
                 "train",
             ),
             counts={200: "as published"},
-            input=Input(26.71, 0.8438, "measured by us on the published images"),
+            input=Input(200, 26.71, 0.8438, "measured by us on the published images"),
         ),
         "test": Place(
             folders=("rain_data_test_Light", "test/Rain100L", "test/small", "small", "test", "."),
             counts={100: "as published"},
-            input=Input(26.90, 0.8382, "measured by us on the published images; RCDNet's table has 26.90 dB, 0.8384"),
+            input=Input(
+                100, 26.90, 0.8382, "measured by us on the published images; RCDNet's table has 26.90 dB, 0.8384"
+            ),
         ),
     },
     aliases=("rain100L_old",),

@@ -9,7 +9,7 @@ DATA_SET = DataSet(
         "test": Place(
             folders=("test/Rain12", "test/small", "test", "."),
             counts={12: "as published"},
-            input=Input(30.14, 0.8555, RCDNET),
+            input=Input(12, 30.14, 0.8555, RCDNET),
         ),
     },
 )

@@ -9,8 +9,8 @@ TEST = Place(
         "DID-MDN-datasets/DID-MDN-test|left",
         "test/Test1200",
         "Test1200",
-        "test|left",
         "test",
+        "test|left",
     ),
     counts={1200: "as published"},
 )
@@ -26,7 +26,7 @@ DATA_SET = DataSet(
     name="rain1200",
     title="Rain1200",
     parts={
-        "train": Place(folders=(*_train(*DENSITIES), "train|left", "train"), counts={12000: "as published"}),
+        "train": Place(folders=(*_train(*DENSITIES), "train", "train|left"), counts={12000: "as published"}),
         "test": TEST,
     },
     aliases=("DID-MDN", "DID-MDN-datasets", "DID-Data", "Rain1200_new"),

@@ -15,8 +15,8 @@ DATA_SET = DataSet(
         name.lower(): Place(folders=(f"test/{name}", name), counts=counts, input=score)
         for name, counts, score in (
             ("Test100", {98: "the download", 100: "as in the papers"}, None),
-            ("Rain100H", {100: "as published"}, Input(13.56, 0.3709, RCDNET)),
-            ("Rain100L", {100: "as published"}, Input(26.90, 0.8384, RCDNET)),
+            ("Rain100H", {100: "as published"}, Input(100, 13.56, 0.3709, RCDNET)),
+            ("Rain100L", {100: "as published"}, Input(100, 26.90, 0.8384, RCDNET)),
             ("Test2800", {2800: "as published"}, None),
             ("Test1200", {1200: "as published"}, None),
         )

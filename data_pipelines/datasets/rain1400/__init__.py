@@ -21,7 +21,7 @@ DATA_SET = DataSet(
         "test": Place(
             folders=("testing", "test/Rain1400", "test/small", "test/Test2800", "Test2800", "test", "."),
             counts={1400: "100 backgrounds", 4900: "350 backgrounds", 2800: "200 backgrounds, called Test2800"},
-            input=Input(25.24, 0.8097, RCDNET),
+            input=Input(1400, 25.24, 0.8097, RCDNET),
         ),
     },
     aliases=("DDN", "DDN-Data", "Rain14000", "rainy_image_dataset"),

@@ -7,11 +7,11 @@ DATA_SET = DataSet(
     title="Rain200H",
     parts={
         "train": Place(
-            folders=("rain_data_train_Heavy", "train/Rain200H", "train|right", "train"),
+            folders=("rain_data_train_Heavy", "train/Rain200H", "train", "train|right"),
             counts={1800: "as published"},
         ),
         "test": Place(
-            folders=("rain_data_test_Heavy", "test/Rain200H", "test|right", "test", "."),
+            folders=("rain_data_test_Heavy", "test/Rain200H", "test", "test|right", "."),
             counts={200: "as published"},
         ),
     },

@@ -7,11 +7,11 @@ DATA_SET = DataSet(
     title="Rain200L",
     parts={
         "train": Place(
-            folders=("rain_data_train_Light", "train/Rain200L", "train|right", "train"),
+            folders=("rain_data_train_Light", "train/Rain200L", "train", "train|right"),
             counts={1800: "as published"},
         ),
         "test": Place(
-            folders=("rain_data_test_Light", "test/Rain200L", "test|right", "test", "."),
+            folders=("rain_data_test_Light", "test/Rain200L", "test", "test|right", "."),
             counts={200: "as published"},
         ),
     },

@@ -7,19 +7,20 @@ DATA_SET = DataSet(
     title="Rain800",
     parts={
         "train": Place(
-            folders=("rain/training|right", "training|right", "train|right", "rain/training", "training", "train"),
+            folders=("rain/training", "training", "train", "rain/training|right", "training|right", "train|right"),
             counts={700: "as published"},
         ),
         "test": Place(
             folders=(
+                "test/Test100",
+                "Test100",
+                "rain/test_syn",
+                "test_syn",
+                "test",
                 "rain/test_syn|right",
                 "test_syn|right",
                 "val|right",
                 "test|right",
-                "test/Test100",
-                "Test100",
-                "test_syn",
-                "test",
                 ".",
             ),
             counts={100: "as published", 98: "the copy of MSPFN and MPRNet, called Test100"},

@@ -19,7 +19,7 @@ DATA_SET = DataSet(
                 "test",
             ),
             counts={1000: "as published"},
-            input=Input(34.15, 0.9269, RCDNET),
+            input=Input(1000, 34.15, 0.9269, RCDNET),
         ),
     },
     aliases=("SPA", "spa-data", "Real_Rain_Streaks_Dataset_CVPR19"),
