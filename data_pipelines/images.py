@@ -13,7 +13,7 @@ from autoderain_jax.errors import InputError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 ORIENTED = ("JPEG", "MPO", "WEBP")
-"""Formats whose EXIF orientation is followed: cameras write it, and it is known before the pixels are decoded."""
+"""Formats whose EXIF orientation is known before the pixels are decoded; PNG's is if it stands before them."""
 # Pillow warns of odd metadata, and of images above 89 megapixels; it refuses those of twice as many. A filter for the
 # moment of reading would not be safe among threads.
 warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -38,7 +38,11 @@ def read_rgb(path: Path) -> np.ndarray:
             if image.format == "PNG":
                 image.verify()
         with Image.open(io.BytesIO(content)) as image:
-            upright = ImageOps.exif_transpose(image) if image.format in ORIENTED else image
+            turned = _orientation(image) != 1
+            image.load()
+            if not turned and _orientation(image) != 1:
+                raise InputError(f"{path} tells its orientation behind its pixels: turn it upright and save it anew")
+            upright = ImageOps.exif_transpose(image) if turned else image
             _require_opaque(upright, path)
             return np.array(upright.convert("RGB"))
     except InputError:
@@ -57,7 +61,7 @@ def image_size(path: Path) -> tuple[int, int]:
     """(height, width) of the upright image from the file's header alone; raises ``InputError`` naming the file."""
     try:
         with Image.open(path) as image:
-            lying = image.format in ORIENTED and image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
+            lying = _orientation(image) in (5, 6, 7, 8)
             return (image.width, image.height) if lying else (image.height, image.width)
     except Exception as error:
         if isinstance(error, OSError) and error.strerror:
@@ -83,6 +87,12 @@ def some_images(folder: Path) -> list[Path]:
 def is_image_name(path: Path) -> bool:
     """Whether a file is named like an image and is not hidden."""
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF orientation of an image that is not upright yet, as far as it is known without decoding; 1 is upright."""
+    told = image.format in ORIENTED or (image.format == "PNG" and "exif" in image.info)
+    return image.getexif().get(ExifTags.Base.Orientation, 1) if told else 1
 
 
 def _require_plain(image: Image.Image, path: Path) -> None:

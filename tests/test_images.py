@@ -12,16 +12,31 @@ from data_pipelines.images import image_size, read_rgb
 from data_pipelines.layouts import find_pairs
 
 
-def test_photographs_are_read_upright(tmp_path):
-    image = Image.fromarray(np.arange(30, dtype=np.uint8).reshape(5, 6))
+@pytest.mark.parametrize("suffix", ["jpg", "webp", "tif", "png"])
+def test_photographs_are_read_upright(tmp_path, suffix):
+    image = photograph()
     exif = Image.Exif()
     exif[0x0112] = 6
     for kind in ("rainy", "clean"):
         (tmp_path / kind).mkdir()
-        image.save(tmp_path / kind / "a.jpg", exif=exif)
+        image.save(
+            tmp_path / kind / f"a.{suffix}", exif=exif, **({"quality": 100} if suffix in ("jpg", "webp") else {})
+        )
     pairs = find_pairs(tmp_path).open()
-    assert pairs[0].size == (6, 5)
-    assert pairs.image(0).shape == (6, 5, 6)
+    assert pairs[0].size == (48, 40)
+    upright = np.array(image.transpose(Image.Transpose.ROTATE_270)).astype(int)
+    assert np.abs(pairs.rainy_clean(0)[0] - upright).mean() < 4
+
+
+def test_orientation_behind_the_pixels_is_refused(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    content = exif.tobytes()[6:]
+    chunk = struct.pack(">I", len(content)) + b"eXIf" + content + struct.pack(">I", zlib.crc32(b"eXIf" + content))
+    whole = encoded(photograph(), "png")
+    (tmp_path / "a.png").write_bytes(whole[:-12] + chunk + whole[-12:])
+    with pytest.raises(InputError, match="tells its orientation behind its pixels"):
+        read_rgb(tmp_path / "a.png")
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "webp", "tif", "png"])
