@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Protocol
 
@@ -23,7 +24,7 @@ class Opens(Protocol):
         """Its pairs; raises ``InputError`` if something is wrong with it."""
 
 
-def find_data(data: str, root: Path | None = None) -> Mapping[str, Opens]:
+def find_data(data: str, root: Path | None = None, root_option: str = "--data-root") -> Mapping[str, Opens]:
     """The parts of a data set by name, found but not yet opened.
 
     Args:
@@ -31,6 +32,7 @@ def find_data(data: str, root: Path | None = None) -> Mapping[str, Opens]:
         pairs in any layout that ``layouts`` knows; a text file that lists pairs; or ``synthetic``,
         ``synthetic/heavy``, ``synthetic/light:FOLDER`` for rain rendered over photographs.
       root: where the published data set was unpacked.
+      root_option: what the option is called that gives it.
 
     Raises:
       InputError: there is no such data set.
@@ -41,11 +43,14 @@ def find_data(data: str, root: Path | None = None) -> Mapping[str, Opens]:
         if root is not None:
             return known(data).find(Path(os.path.expanduser(root)))
         if not Path(data).is_dir():
-            raise InputError(f"--data {data} needs --data-root: the folder in which it was unpacked")
+            raise InputError(f"data set {data} needs {root_option}: the folder in which it was unpacked")
     folder = Path(os.path.expanduser(data))
-    if not folder.exists():
-        names = ", ".join(NAMES)
-        raise InputError(f"data folder {data} does not exist, nor is it a data set that is known by name ({names})")
+    if not data or not folder.exists():
+        close = get_close_matches(data.casefold(), NAMES)
+        hint = f"did you mean {' or '.join(close)}?" if close else f"those are {', '.join(NAMES)}"
+        raise InputError(f"data folder {data!r} does not exist, nor is it a data set that is known by name; {hint}")
+    if folder.is_file() and folder.suffix.casefold() != ".txt":
+        raise InputError(f"{data} is a file; data are a folder, a list of pairs (.txt) or a data set by name")
     return find_parts(folder)
 
 

@@ -31,7 +31,7 @@ QUIET_SECONDS = 5.0
 class AuditConfig:
     """Check a deraining data set: counts, pairs, damaged files, duplicates, leaks and scores.
 
-    Exits with 0 if nothing was found, 1 if something was.
+    Exits with 0 if nothing was found, 1 if something was, 2 if the data could not be looked at.
     """
 
     data: Annotated[str, tyro.conf.Positional]
@@ -54,14 +54,14 @@ def audit(
     Raises:
       InputError: there is no such data set.
     """
-    parts = _find(config.data, config.data_root)
-    others = _find(config.against, config.against_root) if config.against else {}
+    parts = _find(config.data, config.data_root, "--data-root")
+    others = _find(config.against, config.against_root, "--against-root") if config.against else {}
     data_set = known(config.data) if is_known(config.data) and config.data_root else None
     return check(parts, {f"{config.against} {name}": part for name, part in others.items()}, data_set, step)
 
 
-def _find(data: str, root: Path | None) -> Mapping[str, Part]:
-    parts = find_data(data, root)
+def _find(data: str, root: Path | None, root_option: str) -> Mapping[str, Part]:
+    parts = find_data(data, root, root_option)
     if not all(isinstance(part, Part) for part in parts.values()):
         raise InputError(f"{data} is rendered, not read: there is nothing to audit")
     return parts
@@ -95,10 +95,13 @@ class _Steps:
 
 def _print(console: Console, data: str, reports: Mapping[str, PartReport], findings: Sequence[Finding]) -> None:
     for name, report in reports.items():
-        console.print(f"{name}: {report.pairs:,} pairs" + (f" ({report.version})" if report.version else ""))
+        version = f" ({report.version})" if report.version else ""
+        read = f", {report.read:,} of which could be read" if report.read != report.pairs else ""
+        console.print(f"{name}: {_counted(report.pairs, 'pair')}{version}{read}")
         for protocol, scores in report.input.items():
             console.print(f"  rainy input, {protocol}: {scores['psnr']:.2f} dB / {scores['ssim']:.4f}")
-        console.print(f"  fingerprint {report.fingerprint}, of the clean images {report.clean_fingerprint}")
+        if report.fingerprint:
+            console.print(f"  fingerprint {report.fingerprint}, of the clean images {report.clean_fingerprint}")
     kinds = defaultdict(list)
     for finding in findings:
         kinds[finding.part, finding.kind].append(finding)
@@ -110,7 +113,11 @@ def _print(console: Console, data: str, reports: Mapping[str, PartReport], findi
             console.print(f"{kind}: and {len(found) - SHOWN} more; --json lists all")
         if common:
             console.print(f"  repair: {found[0].repair}")
-    console.print(f"{data}: {len(findings)} findings" if findings else f"{data}: nothing found")
+    console.print(f"{data}: {_counted(len(findings), 'finding')}" if findings else f"{data}: nothing found")
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def main() -> int:
@@ -119,9 +126,6 @@ def main() -> int:
     console = command.console(stderr=config.json)
     with _Steps(console) as steps:
         reports, findings = audit(config, steps)
-    if is_known(config.data) and config.data_root:
-        for part in known(config.data).parts.keys() - reports.keys():
-            console.print(f"{part}: not there")
     if config.json:
         parts = {name: report._asdict() for name, report in reports.items()}
         everything = {"data": config.data, "parts": parts, "findings": [dataclasses.asdict(f) for f in findings]}

@@ -6,6 +6,7 @@ for bit. TensorFlow is not needed.
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -100,13 +101,18 @@ def device_batches(
 ) -> Iterator[DeviceBatch]:
     """The batches of ``stream.patch_stream``, arguments as there, to be cut out by ``cut`` inside the step.
 
+    All images are read at once, before the first batch is asked for.
+
     Raises:
       InputError: as for ``put``; an image is smaller than the patch; or the batch cannot be shared equally.
     """
     pairs.require_patch(patch)
-    images, sizes, step = put(pairs), pairs.sizes, start
-    while True:
+    sizes = pairs.sizes
+    sample_patches(sizes, patch, batch, seed, start, shard)
+    images = put(pairs)
+
+    def draw(step: int) -> DeviceBatch:
         patches = sample_patches(sizes, patch, batch, seed, step, shard)
-        whole = Patches(*(field.astype(np.int32) for field in patches[:3]), patches.flip)
-        yield DeviceBatch(images, whole, patch)
-        step += 1
+        return DeviceBatch(images, Patches(*(field.astype(np.int32) for field in patches[:3]), patches.flip), patch)
+
+    return map(draw, itertools.count(start))

@@ -13,6 +13,7 @@ import numpy as np
 
 from autoderain_jax.errors import InputError
 from autoderain_jax.metrics import PROTOCOLS, SSIM_WINDOW, score
+from data_pipelines.images import UnsuitableImage
 from data_pipelines.known import DataSet
 from data_pipelines.layouts import PairFiles, Part, UnequalSizes
 from data_pipelines.likeness import Scene, likeness, same_scenes, thumbnail
@@ -45,7 +46,8 @@ class Finding:
     """One thing that is wrong.
 
     Attributes:
-      kind: count, layout, unpaired, unreadable, unequal, identical, mismatched, exchanged, duplicate, leak or score.
+      kind: missing, count, layout, unpaired, unreadable, unsuitable, unequal, identical, mismatched, exchanged,
+        duplicate, leak or score.
       part: of the data set.
       images: names of the images or paths of the files concerned.
       problem: what is wrong, as one sentence.
@@ -87,14 +89,17 @@ class PartReport(NamedTuple):
     Attributes:
       pairs: how many there are.
       version: which published version has so many, if one is known.
-      fingerprint, clean_fingerprint: of the pixels of all pairs and of all clean images, as ``scores.json`` has them.
+      read: how many of them could be read.
+      fingerprint, clean_fingerprint: of the pixels of all pairs and of all clean images, as ``scores.json`` has them;
+        None where not all could be read.
       input: mean scores of the rainy images by protocol, ``{"y-matlab": {"psnr": dB, "ssim": value}, ...}``.
     """
 
     pairs: int
     version: str | None
-    fingerprint: str
-    clean_fingerprint: str
+    read: int
+    fingerprint: str | None
+    clean_fingerprint: str | None
     input: dict[str, dict[str, float]]
 
 
@@ -115,7 +120,7 @@ def check(
     Returns:
       The reports by part, and the findings.
     """
-    findings: list[Finding] = []
+    findings = list(_missing(parts, data_set))
     reports: dict[str, PartReport] = {}
     scenes: list[tuple[str, PairFiles, Scene]] = []
     for name, part in parts.items():
@@ -144,6 +149,8 @@ def _look_at(name: str, part: Part, step: Callable[[], None]) -> tuple[list[Look
         try:
             files.size()
             return _look(files)
+        except UnsuitableImage as error:
+            return Finding("unsuitable", name, (files.name,), str(error), "convert both images of this pair alike")
         except UnequalSizes as error:
             return Finding("unequal", name, (files.name,), str(error), "fetch both images of this pair again")
         except InputError as error:
@@ -187,7 +194,16 @@ def _report(name: str, part: Part, looks: Sequence[Look], data_set: DataSet | No
     }
     version = data_set.parts[name].counts.get(len(part.files)) if data_set else None
     prints = fingerprint(look.digest for look in looks), fingerprint(look.scene.digest for look in looks)
-    return PartReport(len(part.files), version, *prints, means)
+    whole = looks and len(looks) == len(part.files)
+    return PartReport(len(part.files), version, len(looks), *(prints if whole else (None, None)), means)
+
+
+def _missing(parts: Mapping[str, Part], data_set: DataSet | None) -> Iterator[Finding]:
+    for name, place in (data_set.parts if data_set else {}).items():
+        if name not in parts and not place.optional:
+            folders = ", ".join(folder.partition("|")[0] for folder in place.folders if folder != ".")
+            problem = f"part {name} of {data_set.title} is not there (looked for {folders})"
+            yield Finding("missing", name, (), problem, "fetch it, or mind that it was not checked")
 
 
 def _count(name: str, part: Part, data_set: DataSet | None) -> Iterator[Finding]:
@@ -202,10 +218,8 @@ def _count(name: str, part: Part, data_set: DataSet | None) -> Iterator[Finding]
 
 def _unpaired(name: str, part: Part) -> Iterator[Finding]:
     for problem in part.problems:
-        kind, repair = "unpaired", "give it the name of its partner, fetch its partner, or remove it"
-        if problem.path.is_dir():
-            kind, repair = "layout", "fetch what is missing, or arrange it in a layout that is known"
-        yield Finding(kind, name, (str(problem.path),), problem.sentence, repair)
+        kind = "layout" if problem.path.is_dir() else "unpaired"
+        yield Finding(kind, name, (str(problem.path),), problem.sentence, problem.repair)
 
 
 def _identical(name: str, looks: Iterable[Look]) -> Iterator[Finding]:
@@ -300,5 +314,6 @@ def _duplicates(
         for label, found in names.items():
             if label in own and len(set(found)) > 1:
                 problem = f"one background is in {label} {len(found)} times: {', '.join(found)}"
-                repair = "train: hold-out goes by names, so keep one; test: its mean weighs them so many times"
+                training = "hold-out goes by names and may part them: keep one"
+                repair = training if label == "train" else f"a mean over {label} weighs them so many times: say so"
                 yield Finding("duplicate", label, tuple(found), problem, repair)

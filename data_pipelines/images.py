@@ -17,8 +17,14 @@ ORIENTED = ("JPEG", "MPO", "WEBP")
 # Pillow warns of odd metadata, and of images above 89 megapixels; it refuses those of twice as many. A filter for the
 # moment of reading would not be safe among threads.
 warnings.filterwarnings("ignore", module=r"PIL\.")
+UNREAD = (".gif", ".heic", ".heif", ".avif", ".jp2", ".jxl", ".ppm", ".pgm", ".tga", ".exr", ".npy", ".mat", ".dng")
+"""Other types of images, which are told of instead of being passed over."""
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "YCbCr")
 """Modes of images that become RGB without a change of meaning."""
+
+
+class UnsuitableImage(InputError):
+    """A sound image that cannot become 8-bit RGB without a change of meaning."""
 
 
 def read_rgb(path: Path) -> np.ndarray:
@@ -28,8 +34,9 @@ def read_rgb(path: Path) -> np.ndarray:
     without a trace.
 
     Raises:
-      InputError: the file cannot be read or is damaged, or has more than 8 bits per channel, transparent pixels,
-        several frames, or colours (CMYK, CIELAB) that RGB does not hold.
+      UnsuitableImage: it has more than 8 bits per channel, transparent pixels, several frames, or colours (CMYK,
+        CIELAB) that RGB does not hold.
+      InputError: it cannot be read or is damaged.
     """
     try:
         content = path.read_bytes()
@@ -41,7 +48,9 @@ def read_rgb(path: Path) -> np.ndarray:
             turned = _orientation(image) != 1
             image.load()
             if not turned and _orientation(image) != 1:
-                raise InputError(f"{path} tells its orientation behind its pixels: turn it upright and save it anew")
+                raise UnsuitableImage(
+                    f"{path} tells its orientation behind its pixels: turn it upright and save it anew"
+                )
             upright = ImageOps.exif_transpose(image) if turned else image
             _require_opaque(upright, path)
             return np.array(upright.convert("RGB"))
@@ -98,16 +107,18 @@ def _orientation(image: Image.Image) -> int:
 def _require_plain(image: Image.Image, path: Path) -> None:
     """Refuses what Pillow would reduce to 8-bit RGB without a word."""
     if image.mode == "CMYK":
-        raise InputError(f"{path} is CMYK, made for print: convert it to RGB")
+        raise UnsuitableImage(f"{path} is CMYK, made for print: convert it to RGB")
     # Pillow drops the lower byte of 16-bit colour, and only the name of the raw data tells. BGR;16 is 5-6-5 bits.
     raw = [tile.args if isinstance(tile.args, str) else str(tile.args[0]) for tile in image.tile if tile.args]
     deep = any(";16" in name and not name.startswith("BGR") for name in raw)
     if image.mode not in MODES or deep:
-        raise InputError(f"{path} has more than 8 bits per channel or no RGB colours (mode {image.mode}): convert it")
+        raise UnsuitableImage(
+            f"{path} has more than 8 bits per channel or no RGB colours (mode {image.mode}): convert it"
+        )
     if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
-        raise InputError(f"{path} holds {image.n_frames} images; one is wanted")
+        raise UnsuitableImage(f"{path} holds {image.n_frames} images; one is wanted")
 
 
 def _require_opaque(image: Image.Image, path: Path) -> None:
     if image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema()[0] < 255:
-        raise InputError(f"{path} has transparent pixels: put it on a background first")
+        raise UnsuitableImage(f"{path} has transparent pixels: put it on a background first")

@@ -60,12 +60,14 @@ class Place:
       counts: numbers of pairs of the versions that are known, each with what it is.
       input: published score of the rainy images.
       inside: another part that contains this one, if there is one.
+      optional: whether whole copies may lack it.
     """
 
     folders: tuple[str, ...]
     counts: Mapping[int, str]
     input: Input | None = None
     inside: str | None = None
+    optional: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,7 +106,7 @@ class DataSet:
           InputError: there is no such folder, or no part of the data set in it.
         """
         if not root.is_dir():
-            raise InputError(f"--data-root {root} is not a folder")
+            raise InputError(f"{root}, where {self.title} should be, is not a folder")
         names = {alias.casefold() for alias in (self.name, self.title, *self.aliases)}
         inside = sorted(path for path in root.iterdir() if path.is_dir() and path.name.casefold() in names)
         parts: dict[str, Part] = {}
@@ -119,8 +121,8 @@ class DataSet:
             folders = {re.split("[| ]", folder)[0] for place in self.parts.values() for folder in place.folders}
             reasons = [part.problems[0].sentence for part in parts.values()]
             because = f" ({reasons[0]})" if reasons else ""
-            looked = ", ".join(sorted(folders))
-            raise InputError(f"--data-root {root} holds no part of {self.title}; looked for {looked}{because}")
+            looked = ", ".join(sorted(folders - {"."}))
+            raise InputError(f"{root} holds no part of {self.title}; looked for {looked}{because}")
         return {part: parts[part] for part in self.parts if part in parts}
 
 

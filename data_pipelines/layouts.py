@@ -5,8 +5,8 @@ A *base* is a folder that holds the pairs of one part (``train``, ``test``) in o
 - two folders, one of ``RAINY`` and one of ``CLEAN``: ``input/1.png`` with ``target/1.png``;
 - a rainy folder, with the clean images beside it: ``rainy/rain-001.png`` with ``norain-001.png`` (PReNet's test sets);
 - all in one folder, told apart by their names: ``rain-1.png`` with ``norain-1.png`` (PReNet's training sets);
-- a text file that lists pairs, a line each: ``/real_world/1/1-2.png /real_world_gt/1/1.png`` (SPA-Data), where the two
-  folders hold no images themselves; one that is given by its own path may also list rainy images alone,
+- a text file that lists pairs, a line each: ``/real_world/1/1-2.png /real_world_gt/1/1.png`` (SPA-Data), where not both
+  folders hold images themselves; one that is given by its own path may also list rainy images alone,
   ``set/rain/1.png``, whose partner lies in the clean folder beside theirs (Syn2Real, TransWeather);
 - images that hold both halves side by side (Rain800, Rain1200), only where a data set declares it.
 
@@ -20,14 +20,14 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
 
 from autoderain_jax.errors import InputError
-from data_pipelines.images import image_files, image_size, is_image_name, read_rgb, some_images
+from data_pipelines.images import SUFFIXES, UNREAD, image_files, image_size, is_image_name, read_rgb, some_images
 from data_pipelines.pairs import Pair, Pairs
 
 RAINY = ("rainy", "rain", "input", "inputs", "rainy_image", "rainy_images", "data", "real_world", "lq")
@@ -82,10 +82,11 @@ class PairFiles:
 
 
 class Problem(NamedTuple):
-    """A file that has no place in any pair, and why, as one sentence."""
+    """A file that has no place in any pair: why, and what to do about it, a sentence each."""
 
     path: Path
     sentence: str
+    repair: str = "give it the name of its partner, fetch its partner, or remove it"
 
 
 class Part(NamedTuple):
@@ -129,7 +130,7 @@ def find_or_tell(base: Path, rainy_side: Side | None = None) -> Part:
     try:
         return find_pairs(base, rainy_side)
     except InputError as error:
-        return Part((), (Problem(base, str(error)),))
+        return Part((), (Problem(base, str(error), "fetch what is missing, or arrange it in a layout that is known"),))
 
 
 def find_pairs(base: Path, rainy_side: Side | None = None) -> Part:
@@ -137,22 +138,22 @@ def find_pairs(base: Path, rainy_side: Side | None = None) -> Part:
     if rainy_side:
         return _side_by_side(base, rainy_side)
     rainy, clean, inside = _one_of(base, RAINY), _one_of(base, CLEAN), image_files(base)
-    deep = not any(_images_below(folder) for folder in (rainy, clean) if folder)
-    listings = [path for path in sorted(base.glob("*.txt")) if _lists_pairs(path)] if deep and not inside else []
+    whole = inside or (rainy and clean and all(_images_below(folder) for folder in (rainy, clean)))
+    listings = [path for path in sorted(base.glob("*.txt")) if _lists_pairs(path)] if not whole else []
     if len(listings) > 1:
         names = " and ".join(path.name for path in listings)
         raise InputError(f"{base} holds the lists {names}: give the one that is meant by its own path")
     if listings:
         return find_listed(listings[0])
-    if rainy and clean:
-        return _match(_some_below(rainy), _some_below(clean))
-    if rainy and inside:
-        return _match(_some_below(rainy), inside)
+    if rainy and (clean or inside):
+        part = _match(_some_below(rainy), _some_below(clean) if clean else inside)
+        unread = [problem for folder in (rainy, clean) if folder for problem in _unread(folder)]
+        return part._replace(problems=(*part.problems, *unread))
     if any(CLEAN_NAME.search(path.stem.casefold()) for path in inside):
         return _told_apart(inside)
     raise InputError(
         f"{base} needs the folders rainy/ and clean/ (or train/ and test/ with these inside); input/ and target/, "
-        "and other names that circulate, will do"
+        "and other names that circulate, will do; published data sets are known by name, with --data-root"
     )
 
 
@@ -189,6 +190,15 @@ def _images_below(folder: Path) -> list[Path]:
     inside = image_files(folder)
     below = [path for path in folder.iterdir() if path.is_dir()] if not inside else []
     return image_files(below[0]) if len(below) == 1 else inside
+
+
+def _unread(folder: Path) -> Iterator[Problem]:
+    """What lies among the images of a folder and would be passed over."""
+    for path in sorted(folder.iterdir()) if image_files(folder) else []:
+        if path.suffix.lower() in UNREAD:
+            yield Problem(path, f"{path} is of a type that is not read ({', '.join(SUFFIXES)} are)", "convert it")
+        elif path.is_dir() and image_files(path):
+            yield Problem(path, f"{path} holds images below others", "move them up, or out of the data set")
 
 
 def _some_below(folder: Path) -> list[Path]:
@@ -242,7 +252,8 @@ def _match_by(rainy_key, clean_key, rainy: Sequence[Path], clean: Sequence[Path]
     for path in clean:
         key = clean_key(path.stem)
         if key in partners:
-            problems.append(Problem(path, f"{path} and {partners[key].name} are two clean images of one name"))
+            sentence = f"{path} and {partners[key].name} are two clean images of one name"
+            problems.append(Problem(path, sentence, "rename or remove one of the two"))
         partners.setdefault(key, path)
     files, used = [], set()
     for path in rainy:
@@ -261,7 +272,8 @@ def _twins(paths: Iterable[Path]) -> Iterable[Problem]:
     count = Counter(path.stem for path in paths)
     for path in paths:
         if count[path.stem] > 1:
-            yield Problem(path, f"{path} has the same name, but for the suffix, as another image beside it")
+            sentence = f"{path} has the same name, but for the suffix, as another image beside it"
+            yield Problem(path, sentence, "remove one of the two")
 
 
 def _side_by_side(base: Path, rainy_side: Side) -> Part:
@@ -286,23 +298,32 @@ def find_listed(listing: Path) -> Part:
       InputError: the file cannot be read, or names no image.
     """
     try:
-        lines = [line.split() for line in listing.read_text("utf-8-sig").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read the list {listing}: {error}") from None
+        lines = listing.read_text("utf-8-sig").splitlines()
+    except OSError as error:
+        raise InputError(f"cannot read the list {listing}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise InputError(f"the list {listing} is no text file") from None
     files, problems, seen = [], [], set()
-    for number, words in enumerate(lines, 1):
-        paths = [listing.parent / word.lstrip("/\\") for word in words]
-        if len(paths) == 1:
-            paths.append(_clean_beside(paths[0]))
+    for number, line in enumerate(lines, 1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        paths = [listing.parent / word.lstrip("/\\") for word in line.split()]
         lost = next((path for path in paths if ".." in path.parts or not path.is_file()), None)
-        reason = "it does not name one pair" if len(paths) > 2 else f"{lost} does not exist" if lost else None
-        if paths and not reason and paths[0] in seen:
+        if len(paths) == 1 and not lost:
+            paths.append(_clean_beside(paths[0]))
+        if len(paths) > 2:
+            reason = "it does not name one pair; names in a list have no spaces"
+        elif lost:
+            reason = f"{lost} does not exist"
+        elif paths[-1] is None:
+            reason = f"{paths[0]} has no partner in a clean folder beside its own"
+        elif paths[0] in seen:
             reason = f"{paths[0]} is there a second time"
-        if reason:
-            problems.append(Problem(listing, f"{listing}, line {number}: {reason}"))
-        elif paths:
+        else:
             seen.add(paths[0])
             files.append(PairFiles(_name(paths[0], listing.parent), _scene(paths[1], listing.parent), *paths))
+            continue
+        problems.append(Problem(listing, f"{listing}, line {number}: {reason}", "correct or remove the line"))
     if not files and not problems:
         raise InputError(f"the list {listing} is empty")
     return Part(tuple(files), tuple(problems))
@@ -320,14 +341,14 @@ def _scene(clean: Path, root: Path) -> str:
     return _name(clean, root)
 
 
-def _clean_beside(rainy: Path) -> Path:
-    """The image of the same name in the clean folder beside a rainy one; a path that does not exist if none has it."""
+def _clean_beside(rainy: Path) -> Path | None:
+    """The image of the same name in the clean folder beside a rainy one, if there is one."""
     for folder in rainy.parents:
         if folder.name.casefold() in RAINY and folder.parent.is_dir():
             beside = [path for path in sorted(folder.parent.iterdir()) if path.name.casefold() in CLEAN]
             partners = [path / rainy.relative_to(folder) for path in beside]
-            return next((path for path in partners if path.is_file()), folder.with_name("clean") / rainy.name)
-    return rainy.parent / "clean" / rainy.name
+            return next((path for path in partners if path.is_file()), None)
+    return None
 
 
 def joined(parts: Iterable[tuple[str, Part]]) -> Part:

@@ -34,7 +34,12 @@ class Pair:
 
 
 class Pairs(Sequence[Pair]):
-    """An ordered set of pairs that keeps decoded images in memory up to a limit; safe to read from several threads."""
+    """An ordered set of pairs that keeps decoded images in memory up to a limit; safe to read from several threads.
+
+    Args:
+      pairs: the pairs, in order.
+      cache_bytes: the limit.
+    """
 
     def __init__(self, pairs: Sequence[Pair], cache_bytes: int = CACHE_BYTES):
         self._pairs = tuple(pairs)

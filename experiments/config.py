@@ -29,9 +29,9 @@ class TrainingConfig:
     preset: Preset = "tiny"
     """Set of defaults: tiny (a demonstration in minutes on a CPU), small (useful, on a CPU) or base (a GPU)."""
     data: str = BUILTIN
-    """Folder with rainy/ and clean/ (or train/ and test/ with these inside; names that circulate will do); or a data
-    set by name, such as rain100h, with --data-root; or synthetic[/PRESET][:FOLDER], rain rendered over a folder's
-    photographs or those that scikit-image ships."""
+    """Folder with rainy/ and clean/ (or train/ and test/ with these inside; names that circulate will do); a list of
+    pairs (.txt); a data set by name, such as rain100h, with --data-root; or synthetic[/PRESET][:FOLDER], rain rendered
+    over a folder's photographs or those that scikit-image ships."""
     data_root: Path | None = None
     """Where a data set given by name was unpacked."""
     synthetic_rain: Literal["none", "mixed", "light", "heavy"] = "none"

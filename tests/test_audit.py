@@ -78,6 +78,10 @@ FAULTS = {
     ),
     "truncated": (lambda d: edit(d / "train/rainy/5.png", lambda c: c[: len(c) // 2]), [("unreadable", "5")]),
     "bit-flipped": (lambda d: edit(d / "train/clean/5.png", flip_a_bit), [("unreadable", "5")]),
+    "16 bits": (
+        lambda d: Image.fromarray(np.zeros((160, 200), np.uint16)).save(d / "train/clean/5.png"),
+        [("unsuitable", "5")],
+    ),
     "empty": (lambda d: edit(d / "train/clean/5.png", lambda c: b""), [("unreadable", "5")]),
     "unequal": (
         lambda d: Image.fromarray(SCENES[5][1:]).save(d / "train/clean/5.png"),
@@ -105,6 +109,18 @@ def test_planted_faults_are_found_and_nothing_else(data, fault):
         assert finding.problem
         assert finding.repair
         assert "\n" not in finding.problem + finding.repair
+
+
+def test_part_that_cannot_all_be_read_has_no_fingerprint(data, monkeypatch, capsys):
+    edit(data / "train/rainy/5.png", lambda content: b"")
+    report = found(data)[0]["train"]
+    assert (report.pairs, report.read, report.fingerprint, report.clean_fingerprint) == (12, 11, None, None)
+    monkeypatch.setattr("sys.argv", ["audit", str(data)])
+    command.main()
+    shown = capsys.readouterr().out
+    assert "train: 12 pairs, 11 of which could be read" in shown
+    assert shown.endswith(": 1 finding\n")
+    assert shown.count("fingerprint") == 1
 
 
 def test_swapped_pairs_are_told_their_partners(data):
@@ -196,14 +212,14 @@ def test_parts_inside_others_are_no_leaks(data):
     assert [f.kind for f in check(find_data(str(data)), {})[1]] == ["leak"]
 
 
-def test_broken_part_of_a_published_set_is_a_finding(data, monkeypatch, capsys):
+def test_broken_or_missing_part_of_a_published_set_is_a_finding(data):
     shutil.rmtree(data / "test/clean")
     _, findings = found("rain100l", data_root=data)
     assert [(f.kind, f.part) for f in findings] == [("count", "train"), ("count", "test"), ("layout", "test")]
     shutil.rmtree(data / "test")
-    monkeypatch.setattr("sys.argv", ["audit", "rain100l", "--data-root", str(data)])
-    command.main()
-    assert "test: not there" in capsys.readouterr().out
+    _, findings = found("rain100l", data_root=data)
+    assert [(f.kind, f.part) for f in findings] == [("missing", "test"), ("count", "train")]
+    assert "part test of Rain100L is not there (looked for rain_data_test_Light, " in findings[0].problem
 
 
 def test_images_without_detail_are_found_in_both_parts(data):

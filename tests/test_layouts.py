@@ -103,6 +103,7 @@ def test_lists_of_rainy_images(tmp_path, rainy, clean):
         ("a.png b.png", r"list\.txt, line 1: .*a\.png does not exist"),
         ("x.png x.png\n../x.png x.png", r"line 2: .*\.\./x\.png does not exist"),
         ("x.png x.png x.png", "line 1: it does not name one pair"),
+        ("# a comment\nx.png", "line 2: .*x.png has no partner in a clean folder beside its own"),
         ("x.png x.png\nx.png x.png", "line 2: .*x.png is there a second time"),
         ("", "is empty"),
     ],
@@ -122,14 +123,19 @@ def test_odd_width_cannot_be_side_by_side(tmp_path):
 
 
 def test_known_sets_need_their_root(tmp_path):
-    with pytest.raises(InputError, match="--data rain100h needs --data-root"):
+    with pytest.raises(InputError, match="data set rain100h needs --data-root"):
         find_data("rain100h")
     with pytest.raises(InputError, match=r"holds no part of Rain100H; looked for .*RainTrainH"):
         find_data("rain100h", tmp_path)
     with pytest.raises(InputError, match="has no config 'fog'"):
         find_data("rain1200/fog", tmp_path)
-    with pytest.raises(InputError, match="nor is it a data set that is known by name"):
-        find_data("rain9000")
+    with pytest.raises(InputError, match=r"nor is it a data set that is known by name; did you mean .*rain100l"):
+        find_data("rain100")
+    with pytest.raises(InputError, match="those are rain100l, rain100h"):
+        find_data("")
+    draw(tmp_path / "x.png")
+    with pytest.raises(InputError, match=r"x\.png is a file; data are a folder, a list of pairs"):
+        find_data(str(tmp_path / "x.png"))
 
 
 def test_why_a_known_set_was_not_found_is_told(tmp_path):
@@ -215,3 +221,22 @@ def test_names_of_any_encoding(tmp_path):
 def test_homes_of_nobody_are_told():
     with pytest.raises(InputError, match="does not exist"):
         find_data("~nobody-at-all/x")
+
+
+def test_list_pairs_nested_rainy_with_flat_clean_images(tmp_path):
+    numbers = [(scene, variant) for scene in (1, 2) for variant in (1, 2)]
+    draw(*(tmp_path / f"real_world/{s}/{s}-{v}.png" for s, v in numbers))
+    draw(*(tmp_path / f"real_world_gt/{s}.png" for s in (1, 2)))
+    lines = [f"/real_world/{s}/{s}-{v}.png /real_world_gt/{s}.png" for s, v in numbers]
+    (tmp_path / "real_world.txt").write_text("\n".join(lines))
+    assert [pair.background for pair in find_pairs(tmp_path).open()] == [f"real_world_gt/{s}" for s, _ in numbers]
+
+
+@pytest.mark.parametrize(
+    ("stray", "sentence"),
+    [("rainy/a9.gif", "a9.gif is of a type that is not read"), ("clean/more/a9.png", "more holds images below others")],
+)
+def test_nothing_among_the_images_is_passed_over(data_folder, stray, sentence):
+    draw(data_folder / "train" / stray)
+    with pytest.raises(InputError, match=sentence):
+        open_pairs(str(data_folder), "train")

@@ -191,4 +191,5 @@ def test_floats_are_in_the_unit_interval(pairs):
 def test_unreadable_image_is_named_by_the_device_stream(data_folder):
     truncate(data_folder / "train/rainy/a2.png")
     with pytest.raises(InputError, match=r"cannot read image .*a2\.png"):
-        next(device_batches(open_pairs(str(data_folder), "train"), patch=16, batch=5, seed=0))
+        # Before any batch is asked for.
+        device_batches(open_pairs(str(data_folder), "train"), patch=16, batch=5, seed=0)

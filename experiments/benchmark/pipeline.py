@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-import resource
+import os
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -21,12 +21,13 @@ from autoderain_jax.errors import InputError
 from autoderain_jax.genotype import uniform
 from autoderain_jax.network import DerainNet
 from data_pipelines import BUILTIN, Pairs, open_pairs
-from data_pipelines.batches import as_floats, batches
+from data_pipelines.batches import as_floats, batches, fits
 from experiments import command
 from experiments.config import Preset, retrain_preset
 from experiments.retrain import first_state, train_step
 
 STREAMS = ("device", "tf")
+"""Measured; the first only where the data fit."""
 CONVOLUTION = "conv3x3"
 """What the network of the training step has everywhere, with SE: a plain derainer of the preset's width."""
 LONG_STEP = 5.0
@@ -91,21 +92,22 @@ def pipeline(config: PipelineConfig) -> list[dict[str, Any]]:
 def _measure(config: PipelineConfig, preset: Preset, pairs: Pairs, watch_memory: bool) -> Iterator[dict[str, Any]]:
     training = retrain_preset(preset)
     size = {"patch": training.patch, "batch": training.batch}
-    streams = {name: batches(pairs, seed=0, stream=name, **size) for name in STREAMS}
+    names = STREAMS if fits(pairs) else ("tf",)
+    streams = {name: batches(pairs, seed=0, stream=name, **size) for name in names}
     cut = jax.jit(as_floats)
     for stream in streams.values():
         _run(lambda stream=stream: cut(next(stream)), -(-len(pairs) // training.batch))
     step = _Step(preset)
     fixed = jax.device_put(next(streams["tf"]))
-    for batch in (fixed, next(streams["device"])):
+    for batch in (fixed, *map(next, streams.values())):
         step(batch)
     once = min(_run(lambda: step(fixed), 1) for _ in range(2))
     actions: dict[str, Callable[[], Any]] = {"fixed": lambda: step(fixed)}
     if once < LONG_STEP:
-        actions |= {name: lambda stream=streams[name]: step(next(stream)) for name in STREAMS}
+        actions |= {name: lambda stream=streams[name]: step(next(stream)) for name in names}
     beside = _in_turn(actions, config, once)
-    alone = _in_turn({name: lambda stream=streams[name]: cut(next(stream)) for name in STREAMS}, config, 0.005)
-    for name in STREAMS:
+    alone = _in_turn({name: lambda stream=streams[name]: cut(next(stream)) for name in names}, config, 0.005)
+    for name in names:
         yield {
             "stream": name,
             **size,
@@ -173,7 +175,7 @@ def _growth(stream: Iterator, cut: Callable, count: int) -> float | None:
 
 def _resident_mb() -> float | None:
     status = Path("/proc/self/statm")
-    return int(status.read_text().split()[1]) * resource.getpagesize() / 2**20 if status.exists() else None
+    return int(status.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20 if status.exists() else None
 
 
 def _table(rows: list[dict[str, Any]]) -> Table:
