@@ -105,10 +105,11 @@ class Part(NamedTuple):
 def find_parts(root: Path) -> dict[str, Part]:
     """The parts of a plain data folder: ``train`` and ``test``, or ``all`` where it has no such folders.
 
-    A text file that lists pairs will do as well.
+    A text file that lists pairs will do as well. Of ``train`` and ``test``, one in no layout that is known has a problem
+    that says so, and leaves the other usable.
 
     Raises:
-      InputError: the folder does not exist, or one of its parts is in no layout that is known.
+      InputError: the folder does not exist, or has no such parts and is itself in no layout that is known.
     """
     if root.suffix.casefold() == ".txt":
         return {ALL: find_listed(root)}
@@ -211,9 +212,9 @@ STREAKS_NAME = re.compile(r"^rain(streak|region)")
 
 
 def _told_apart(inside: Sequence[Path]) -> Part:
-    clean = [path for path in inside if CLEAN_NAME.search(path.stem.casefold())]
-    rainy = [path for path in inside if path not in set(clean) and not STREAKS_NAME.search(path.stem.casefold())]
-    return _match(rainy, clean)
+    kinds = {path: CLEAN_NAME.search(path.stem.casefold()) is not None for path in inside}
+    rainy = [path for path, clean in kinds.items() if not clean and not STREAKS_NAME.search(path.stem.casefold())]
+    return _match(rainy, [path for path, clean in kinds.items() if clean])
 
 
 def _undecorated(stem: str) -> str:
