@@ -105,8 +105,8 @@ class Part(NamedTuple):
 def find_parts(root: Path) -> dict[str, Part]:
     """The parts of a plain data folder: ``train`` and ``test``, or ``all`` where it has no such folders.
 
-    A text file that lists pairs will do as well. Of ``train`` and ``test``, one in no layout that is known has a problem
-    that says so, and leaves the other usable.
+    A text file that lists pairs will do as well. Of ``train`` and ``test``, one in no layout that is known has a
+    problem that says so, and leaves the other usable.
 
     Raises:
       InputError: the folder does not exist, or has no such parts and is itself in no layout that is known.

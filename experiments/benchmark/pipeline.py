@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import math
 import os
 import statistics
 import time
@@ -13,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 import optax
 from rich.table import Table
 
@@ -30,6 +30,7 @@ STREAMS = ("device", "tf")
 """Measured; the first only where the data fit."""
 CONVOLUTION = "conv3x3"
 """What the network of the training step has everywhere, with SE: a plain derainer of the preset's width."""
+ROUNDS_ALONE = 21
 LONG_STEP = 5.0
 """Seconds of a step beyond which the costs of a stream beside it are not measured: they would be lost in it."""
 
@@ -38,9 +39,9 @@ LONG_STEP = 5.0
 class PipelineConfig:
     """Patches per second of each stream, beside what each preset's training step consumes.
 
-    Also the share of a step's time that a batch takes alone; what steps cost more when they are fed, by rounds of fed
-    and unfed steps in turn (median and quartiles); and how much the process's memory grows over many batches.
-    Times of one run are comparable, those of different runs hardly.
+    Also the share of a step's time that a batch takes alone; what steps cost more when they are fed, by fed and unfed
+    steps in turn (median and its 95% interval); and how much the process's memory grows over many batches. Times of
+    one run are comparable, those of different runs hardly.
     """
 
     presets: tuple[Preset, ...] = ("tiny", "small", "base")
@@ -50,9 +51,9 @@ class PipelineConfig:
     data_root: Path | None = None
     """Where a data set given by name was unpacked."""
     seconds: float = 1.0
-    """How long each stream and step is run in each round, about."""
+    """How long steps are run in each round, fed and unfed, about."""
     rounds: int = 31
-    """Rounds in which all are run in turn; medians over rounds are reported."""
+    """Rounds in which fed and unfed steps are run in turn."""
     batches: int = 10_000
     """Batches over which memory is watched; those of the first preset given."""
     json: bool = False
@@ -102,20 +103,25 @@ def _measure(config: PipelineConfig, preset: Preset, pairs: Pairs, watch_memory:
     for batch in (fixed, *map(next, streams.values())):
         step(batch)
     once = min(_run(lambda: step(fixed), 1) for _ in range(2))
-    actions: dict[str, Callable[[], Any]] = {"fixed": lambda: step(fixed)}
+    block = max(1, round(config.seconds / once))
+    # The device's stream has nothing going on in the background, so that its steps can be compared one by one.
+    blocks = {"device": (1, block * config.rounds), "tf": (block, config.rounds)}
+    beside = {}
     if once < LONG_STEP:
-        actions |= {name: lambda stream=streams[name]: step(next(stream)) for name in names}
-    beside = _in_turn(actions, config, once)
-    alone = _in_turn({name: lambda stream=streams[name]: cut(next(stream)) for name in names}, config, 0.005)
+        for name in names:
+            actions = {"fixed": lambda: step(fixed), "fed": lambda stream=streams[name]: step(next(stream))}
+            beside[name] = _in_turn(actions, *blocks[name])
+    fixed_step = statistics.median([s for seconds in beside.values() for s in seconds["fixed"]] or [once])
+    alone = _in_turn({name: lambda stream=streams[name]: cut(next(stream)) for name in names}, 200, ROUNDS_ALONE)
     for name in names:
         yield {
             "stream": name,
             **size,
-            "step_seconds": statistics.median(beside["fixed"]),
+            "step_seconds": fixed_step,
             "patches_per_second": training.batch / statistics.median(alone[name]),
-            "consumed_per_second": training.batch / statistics.median(beside["fixed"]),
-            "ratio_to_consumed": statistics.median(beside["fixed"]) / statistics.median(alone[name]),
-            "overhead": _overhead(beside["fixed"], beside[name]) if name in beside else None,
+            "consumed_per_second": training.batch / fixed_step,
+            "ratio_to_consumed": fixed_step / statistics.median(alone[name]),
+            "overhead": _overhead(beside[name]) if name in beside else None,
             "memory_growth_mb": _growth(streams[name], cut, config.batches) if watch_memory else None,
         }
 
@@ -144,10 +150,8 @@ def _run(action: Callable[[], Any], times: int) -> float:
     return (time.perf_counter() - began) / times
 
 
-def _in_turn(actions: dict[str, Callable[[], Any]], config: PipelineConfig, once: float) -> dict[str, list[float]]:
-    """Seconds of each action by round; all are run in every round, beginning with another each time."""
-    times = max(1, round(config.seconds / once))
-    rounds = config.rounds if len(actions) > 1 else 1
+def _in_turn(actions: dict[str, Callable[[], Any]], times: int, rounds: int) -> dict[str, list[float]]:
+    """Seconds of each action by round, on average over so many times; each round begins with another action."""
     seconds: dict[str, list[float]] = {name: [] for name in actions}
     order = itertools.cycle(actions)
     for _ in range(rounds):
@@ -158,11 +162,12 @@ def _in_turn(actions: dict[str, Callable[[], Any]], config: PipelineConfig, once
     return seconds
 
 
-def _overhead(without: list[float], fed: list[float]) -> dict[str, float]:
-    """Share by which steps that are fed take longer, by round: the median and the quartiles."""
-    shares = [with_ / alone - 1 for alone, with_ in zip(without, fed, strict=True)]
-    low, median, high = np.quantile(shares, (0.25, 0.5, 0.75)).tolist()
-    return {"median": median, "low": low, "high": high}
+def _overhead(seconds: dict[str, list[float]]) -> dict[str, float]:
+    """Share by which steps that are fed take longer: the median over rounds and its 95% interval, by order statistics."""
+    shares = sorted(fed / fixed - 1 for fixed, fed in zip(seconds["fixed"], seconds["fed"], strict=True))
+    middle, reach = (len(shares) - 1) / 2, 0.98 * math.sqrt(len(shares))
+    low, high = max(0, math.floor(middle - reach)), min(len(shares) - 1, math.ceil(middle + reach))
+    return {"median": statistics.median(shares), "low": shares[low], "high": shares[high]}
 
 
 def _growth(stream: Iterator, cut: Callable, count: int) -> float | None:
