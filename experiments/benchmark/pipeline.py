@@ -163,7 +163,7 @@ def _in_turn(actions: dict[str, Callable[[], Any]], times: int, rounds: int) -> 
 
 
 def _overhead(seconds: dict[str, list[float]]) -> dict[str, float]:
-    """Share by which steps that are fed take longer: the median over rounds and its 95% interval, by order statistics."""
+    """Share by which fed steps take longer: the median over rounds, and its 95% interval by order statistics."""
     shares = sorted(fed / fixed - 1 for fixed, fed in zip(seconds["fixed"], seconds["fed"], strict=True))
     middle, reach = (len(shares) - 1) / 2, 0.98 * math.sqrt(len(shares))
     low, high = max(0, math.floor(middle - reach)), min(len(shares) - 1, math.ceil(middle + reach))
