@@ -1,4 +1,6 @@
 import itertools
+import subprocess
+import sys
 
 import chex
 import jax
@@ -193,3 +195,24 @@ def test_unreadable_image_is_named_by_the_device_stream(data_folder):
     with pytest.raises(InputError, match=r"cannot read image .*a2\.png"):
         # Before any batch is asked for.
         device_batches(open_pairs(str(data_folder), "train"), patch=16, batch=5, seed=0)
+
+
+def test_two_processes_share_the_stream(data_folder, tmp_path):
+    code = """
+import sys
+import numpy as np
+from data_pipelines import open_pairs
+from data_pipelines.batches import as_floats, batches
+data, index, stream, out = sys.argv[1:]
+mine = batches(open_pairs(data, "train"), patch=16, batch=4, seed=2, start=5, shard=(int(index), 2), stream=stream)
+np.save(out, np.stack([np.concatenate(as_floats(next(mine)), -1) for _ in range(6)]))
+"""
+    parts = []
+    for index, stream in enumerate(("device", "tf")):
+        out = tmp_path / f"{index}.npy"
+        subprocess.run([sys.executable, "-c", code, data_folder, str(index), stream, out], check=True)
+        parts.append(np.load(out))
+    whole = batches(open_pairs(str(data_folder), "train"), patch=16, batch=4, seed=2, start=5)
+    for step in range(6):
+        together = np.concatenate([part[step] for part in parts])
+        np.testing.assert_array_equal(together, np.concatenate(as_floats(next(whole)), -1))
