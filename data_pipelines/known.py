@@ -29,7 +29,7 @@ NAMES = (
 )
 
 
-RCDNET = "quoted from the table of RCDNet (Wang et al., CVPR 2020), not reproduced by us"
+RCDNET = "as commonly quoted after RCDNet (Wang et al., CVPR 2020); neither read there nor reproduced by us"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,9 +21,7 @@ DATA_SET = DataSet(
         "test": Place(
             folders=("rain_data_test_Light", "test/Rain100L", "test/small", "small", "test", "."),
             counts={100: "as published"},
-            input=Input(
-                100, 26.90, 0.8382, "measured by us on the published images; RCDNet's table has 26.90 dB, 0.8384"
-            ),
+            input=Input(100, 26.90, 0.8382, "measured by us on the published images"),
         ),
     },
     aliases=("rain100L_old",),
