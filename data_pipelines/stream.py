@@ -14,6 +14,11 @@ from data_pipelines.pairs import Pairs
 from data_pipelines.quiet_tf import tf
 from data_pipelines.sampling import sample_patches
 
+AHEAD = 4
+"""Batches prepared in advance."""
+WORKERS = 2
+"""Threads that prepare them."""
+
 
 def patch_batch(
     pairs: Pairs, sizes: np.ndarray, patch: int, batch: int, seed: int, step: int, shard: tuple[int, int] = (0, 1)
@@ -34,8 +39,6 @@ def patch_stream(
     seed: int,
     start: int = 0,
     shard: tuple[int, int] = (0, 1),
-    ahead: int = 4,
-    workers: int = 2,
 ) -> tf.data.Dataset:
     """Batches ``start``, ``start + 1``, ... without end; each a function of (seed, step) alone.
 
@@ -46,8 +49,6 @@ def patch_stream(
       seed: of the stream.
       start: first step, at no cost: nothing before it is read.
       shard: (index, count) of the process; it gets its part of every batch.
-      ahead: batches prepared in advance.
-      workers: threads that prepare them.
 
     Returns:
       A dataset of ``{"rainy": uint8 (patches, patch, patch, 3), "clean": the same}``.
@@ -56,19 +57,11 @@ def patch_stream(
       InputError: an image is smaller than the patch, or the batch cannot be shared equally.
     """
     load = _loader(pairs, patch, batch, seed, shard)
-    return _dataset(load, (batch // shard[1], patch, patch, 6), start, ahead, workers)
+    return _dataset(load, (batch // shard[1], patch, patch, 6), start)
 
 
 def numpy_batches(
-    pairs: Pairs,
-    *,
-    patch: int,
-    batch: int,
-    seed: int,
-    start: int = 0,
-    shard: tuple[int, int] = (0, 1),
-    ahead: int = 4,
-    workers: int = 2,
+    pairs: Pairs, *, patch: int, batch: int, seed: int, start: int = 0, shard: tuple[int, int] = (0, 1)
 ) -> Iterator[dict[str, np.ndarray]]:
     """The batches of ``patch_stream``, arguments as there, as NumPy arrays.
 
@@ -87,7 +80,7 @@ def numpy_batches(
             failures[step] = error
             return np.zeros(shape, np.uint8)
 
-    dataset = _dataset(guarded, shape, start, ahead, workers)
+    dataset = _dataset(guarded, shape, start)
     for step, content in enumerate(dataset.as_numpy_iterator(), start):
         if step in failures:
             raise failures[step]
@@ -101,16 +94,14 @@ def _loader(pairs: Pairs, patch: int, batch: int, seed: int, shard: tuple[int, i
     return lambda step: patch_batch(pairs, sizes, patch, batch, seed, step, shard)
 
 
-def _dataset(
-    load: Callable[[int], np.ndarray], shape: tuple[int, ...], start: int, ahead: int, workers: int
-) -> tf.data.Dataset:
+def _dataset(load: Callable[[int], np.ndarray], shape: tuple[int, ...], start: int) -> tf.data.Dataset:
     def split(step):
         both = tf.numpy_function(lambda step: load(int(step)), [step], tf.uint8, stateful=False)
         both = tf.ensure_shape(both, shape)
         return {"rainy": both[..., :3], "clean": both[..., 3:]}
 
     options = tf.data.Options()
-    options.threading.private_threadpool_size = workers
+    options.threading.private_threadpool_size = WORKERS
     options.deterministic = True
     steps = tf.data.Dataset.range(start, np.iinfo(np.int64).max)
-    return steps.map(split, num_parallel_calls=workers).prefetch(ahead).with_options(options)
+    return steps.map(split, num_parallel_calls=WORKERS).prefetch(AHEAD).with_options(options)
