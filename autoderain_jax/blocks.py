@@ -17,31 +17,42 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from autoderain_jax.search_space import candidate, compose, convolve
+from autoderain_jax.candidates import candidate
+from autoderain_jax.search_space import Supernet, run_choice, shared_kernel, union_window
 
 
 class ChoiceConv(nn.Module):
-    """A convolution whose type is chosen.
+    """A convolution, or another candidate, whose type is chosen.
 
     Attributes:
       features: output channels.
       options: names of candidates; more than one makes the choice open.
+      supernet: how an open choice keeps its weights and runs.
     """
 
     features: int
     options: tuple[str, ...]
+    supernet: Supernet = Supernet()
 
     @nn.compact
     def __call__(self, x: jax.Array, gates: jax.Array | None = None) -> jax.Array:
-        """Maps (b, h, w, in) to (b, h, w, features); ``gates`` (K,) select among the K open options."""
+        """Maps (b, h, w, in) to (b, h, w, features); ``gates`` as for ``run_choice`` if the choice is open."""
         candidates = [candidate(name) for name in self.options]
-        weights = [self.param(c.name, c.init, x.shape[-1], self.features) for c in candidates]
+        open_choice = len(candidates) > 1
+        sharing = open_choice and self.supernet.shared and any(c.linear for c in candidates)
+        weights = {
+            c.name: self.param(c.name, c.init, x.shape[-1], self.features)
+            for c in candidates
+            if not (sharing and c.linear)
+        }
+        if sharing:
+            kernel = self.param("shared", shared_kernel, candidates, x.shape[-1], self.features)
+            weights["shared"] = kernel * union_window(candidates)
         bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
-        if len(candidates) == 1:
-            y = candidates[0].apply(weights[0], x)
+        if open_choice:
+            y = run_choice(self.supernet, candidates, weights, x, gates)
         else:
-            kernels = [c.embed(w) for c, w in zip(candidates, weights, strict=True)]
-            y = convolve(x, compose(kernels, gates).astype(x.dtype))
+            y = candidates[0].apply(weights[candidates[0].name], x)
         return y + bias.astype(x.dtype)
 
 
@@ -73,23 +84,26 @@ class RSEB(nn.Module):
     Attributes:
       choices: options of ``conv_a``, ``conv_b`` (candidates) and ``se`` (``off``, ``on``).
       reduction, pool_window: of the squeeze-and-excitation block.
+      supernet: how open choices keep their weights and run.
     """
 
     choices: Mapping[str, tuple[str, ...]]
     reduction: int = 4
     pool_window: tuple[int, int] | None = None
+    supernet: Supernet = Supernet()
 
     @nn.compact
     def __call__(self, x: jax.Array, gates: Mapping[str, jax.Array] | None = None) -> jax.Array:
         """Maps (b, h, w, c) to the same shape; ``gates`` has a row for every open choice."""
         gates = gates or {}
         channels = x.shape[-1]
-        h = ChoiceConv(channels, self.choices["conv_a"], name="conv_a")(x, gates.get("conv_a"))
-        h = ChoiceConv(channels, self.choices["conv_b"], name="conv_b")(nn.relu(h), gates.get("conv_b"))
+        h = ChoiceConv(channels, self.choices["conv_a"], self.supernet, name="conv_a")(x, gates.get("conv_a"))
+        h = ChoiceConv(channels, self.choices["conv_b"], self.supernet, name="conv_b")(nn.relu(h), gates.get("conv_b"))
         if "on" in self.choices["se"]:
             scale = SqueezeExcite(self.reduction, self.pool_window, name="se")(h)
             if len(self.choices["se"]) > 1:
-                off, on = gates["se"].astype(x.dtype)
+                # Several paths differ in this factor alone, so that it may be summed over them.
+                off, on = jnp.atleast_2d(gates["se"]).sum(0).astype(x.dtype)
                 scale = off + on * scale
             h = h * scale
         return x + h

@@ -11,14 +11,16 @@ from typing import Any
 import jax
 import numpy as np
 
+from autoderain_jax.candidates import CANDIDATES, candidate
 from autoderain_jax.errors import InputError
 from autoderain_jax.network import NetworkConfig, open_choices
 from autoderain_jax.proximal import prox_one_hot
-from autoderain_jax.search_space import CANDIDATES, SE_OPTIONS, Choices, Rows
+from autoderain_jax.search_space import SE_OPTIONS, Choices, Rows, weights_of
 
 FORMAT = "autoderain-genotype"
 VERSION = 1
-KNOWN_OPTIONS = {"conv_a": tuple(CANDIDATES), "conv_b": tuple(CANDIDATES), "se": SE_OPTIONS}
+ROW = ("conv_a", "conv_b", "se")
+"""The choices of a block."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,13 +96,12 @@ class Genotype:
 
 
 def _check_row(row: Any, where: str) -> None:
-    if not isinstance(row, dict) or set(row) != set(KNOWN_OPTIONS):
-        raise InputError(f"{where}: needs exactly the choices {', '.join(KNOWN_OPTIONS)}")
+    if not isinstance(row, dict) or set(row) != set(ROW):
+        raise InputError(f"{where}: needs exactly the choices {', '.join(ROW)}")
     for name, option in row.items():
-        if option not in KNOWN_OPTIONS[name]:
-            kind = "SE option" if name == "se" else "candidate"
-            known = ", ".join(KNOWN_OPTIONS[name])
-            raise InputError(f"{where}, {name}: unknown {kind} {option!r}; known are {known}")
+        kind, known = ("SE option", SE_OPTIONS) if name == "se" else ("candidate", tuple(CANDIDATES))
+        if option not in known:
+            raise InputError(f"{where}, {name}: unknown {kind} {option!r}; known are {', '.join(known)}")
 
 
 def derive(choices: Choices, rows: Rows, rng: jax.Array, origin: Mapping[str, Any] | None = None) -> Genotype:
@@ -131,12 +132,13 @@ def one_hot_gates(choices: Choices, genotype: Genotype) -> Rows:
 
 
 def inherit(supernet_params: Mapping[str, Any], genotype: Genotype) -> dict[str, Any]:
-    """The supernet's weights that the derived network has, in its own layout; nothing is copied."""
+    """The supernet's weights that the derived network has, in its own layout."""
     params = dict(supernet_params)
     for block, row in genotype.blocks.items():
         weights = dict(params[block])
         for name in ("conv_a", "conv_b"):
-            weights[name] = {key: weights[name][key] for key in (row[name], "bias")}
+            chosen = weights_of([candidate(row[name])], weights[name])
+            weights[name] = {key: chosen[key] for key in (row[name], "bias")}
         if row["se"] == "off":
             weights.pop("se", None)
         params[block] = weights

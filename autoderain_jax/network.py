@@ -15,8 +15,9 @@ import jax
 import jax.numpy as jnp
 
 from autoderain_jax.blocks import RSEB, Downsample, Upsample
+from autoderain_jax.candidates import CANDIDATES, DEFAULT_CANDIDATES
 from autoderain_jax.errors import InputError
-from autoderain_jax.search_space import CANDIDATES, DEFAULT_CANDIDATES, SE_OPTIONS, Choices, Rows
+from autoderain_jax.search_space import SE_OPTIONS, Choices, Rows, Supernet
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,11 +94,13 @@ class DerainNet(nn.Module):
         network.
       pool_window: side in pixels of the window that squeeze-and-excitation pools over; None, as in training, pools
         the whole input.
+      supernet: how open choices keep their weights and run.
     """
 
     config: NetworkConfig
     choices: Mapping[str, Mapping[str, tuple[str, ...]]]
     pool_window: int | None = None
+    supernet: Supernet = Supernet()
 
     @nn.compact
     def __call__(self, rainy: jax.Array, gates: Rows | None = None) -> jax.Array:
@@ -141,5 +144,5 @@ class DerainNet(nn.Module):
         window = (side, side) if side else None
         for i in range(blocks):
             name = f"{stage}_block{i}"
-            x = RSEB(self.choices[name], self.config.reduction, window, name=name)(x, gates.get(name))
+            x = RSEB(self.choices[name], self.config.reduction, window, self.supernet, name=name)(x, gates.get(name))
         return x

@@ -20,6 +20,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from autoderain_jax.search_space import map_rows
+
 PyTree = Any
 
 
@@ -33,15 +35,17 @@ def prox_one_hot(rows: PyTree, rng: jax.Array | None = None) -> PyTree:
     Returns:
       Arrays like ``rows`` with exactly one 1.0 in each row.
     """
-    leaves, treedef = jax.tree.flatten(rows)
-    if rng is not None:
-        # Only exact ties are decided by the noise: it is compared among the largest entries alone.
-        rngs = jax.random.split(rng, len(leaves))
-        leaves = [
-            jnp.where(row == row.max(-1, keepdims=True), jax.random.uniform(key, row.shape, row.dtype), -1.0)
-            for key, row in zip(rngs, leaves, strict=True)
-        ]
-    return treedef.unflatten([jax.nn.one_hot(row.argmax(-1), row.shape[-1], dtype=row.dtype) for row in leaves])
+
+    def project(stacked: jax.Array) -> jax.Array:
+        options = stacked.shape[-1]
+        if rng is not None:
+            # Only exact ties are decided by the noise: it is compared among the largest entries alone. The key must
+            # differ between lengths.
+            noise = jax.random.uniform(jax.random.fold_in(rng, options), stacked.shape, stacked.dtype)
+            stacked = jnp.where(stacked == stacked.max(-1, keepdims=True), noise, -1.0)
+        return jax.nn.one_hot(stacked.argmax(-1), options, dtype=stacked.dtype)
+
+    return map_rows(project, rows)
 
 
 def prox_simplex(rows: PyTree) -> PyTree:
@@ -55,7 +59,7 @@ def prox_simplex(rows: PyTree) -> PyTree:
         flat = array.reshape(-1, array.shape[-1])
         return jax.vmap(optax.projections.projection_simplex)(flat).reshape(array.shape)
 
-    return jax.tree.map(project, rows)
+    return map_rows(project, rows)
 
 
 def prox_pull(tree: PyTree, strength: jax.Array | float) -> PyTree:
@@ -76,7 +80,7 @@ def centre_rows() -> optax.GradientTransformation:
     Put before a transform that normalises each element, such as Adam, which would otherwise see little but the part
     that the row's gates share.
     """
-    return optax.stateless(lambda updates, params: jax.tree.map(lambda row: row - row.mean(-1, keepdims=True), updates))
+    return optax.stateless(lambda updates, params: map_rows(lambda rows: rows - rows.mean(-1, keepdims=True), updates))
 
 
 class ProximalState(NamedTuple):
@@ -144,4 +148,14 @@ def proximal_gradient(
       learning_rate: of Adam; an alpha moves by at most about this much a step.
       mode, pull: as for ``proximal``.
     """
-    return optax.chain(centre_rows(), optax.adam(learning_rate), proximal(mode, pull))
+    return optax.chain(centre_rows(), optax.flatten(optax.adam(learning_rate)), proximal(mode, pull))
+
+
+def box_gradient(learning_rate: optax.ScalarOrSchedule) -> optax.GradientTransformation:
+    """The optimiser of the architecture parameters in NASP (Yao et al., AAAI 2020): Adam, then clipped to [0, 1]."""
+
+    def update_fn(updates, state, params):
+        return jax.tree.map(lambda u, p: jnp.clip(p + u, 0.0, 1.0) - p, updates, params), state
+
+    clip = optax.GradientTransformation(lambda params: optax.EmptyState(), update_fn)
+    return optax.chain(optax.flatten(optax.adam(learning_rate)), clip)

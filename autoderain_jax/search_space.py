@@ -1,31 +1,34 @@
-"""The search space: convolutions written as kernels, and the gates that choose among them.
+"""The search space: gates that choose among candidates, and how a choice runs at the cost of one of them.
 
-Every candidate convolution is linear in its input and fits a 5x5 window, so it *is* a 5x5 kernel: a 3x3 one padded
-with zeros, a dilated one spread with holes, a separable one its depthwise times its pointwise part. Hence, for gates
-``g`` of one row,
+Every linear candidate is a 5x5 kernel, hence, for gates ``g`` of one row,
 
-    sum_k g_k conv(x, W_k)  =  conv(x, sum_k g_k embed(W_k)).
+    sum_k g_k conv(x, W_k)  =  conv(x, sum_k g_k W_k).
 
 The right-hand side runs one convolution whatever the number of candidates, and its ordinary gradient is the exact
 gradient of every gate, selected or not. That is how the search gets by with the memory of one model.
 
-The paper's abstract names the two kinds of choice (the type of convolution; the SE block or none). The list of
-candidates and the kernel-space form are ours.
+And every linear candidate is a *projection* of one dense kernel ``S``: a 3x3 one its middle, a separable one its best
+approximation of rank one. So a choice needs no bank of kernels: it has the one kernel that they share, ``W_k =
+project_k(S)``, and whatever path is trained, all candidates stay near what they are approximations of. As in
+binary-network training, the weights are real-valued and the forward pass uses a projection of them.
+
+The paper's abstract names the two kinds of choice (the type of convolution; the SE block or none). Kernel space and
+the shared kernel are ours.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
-from autoderain_jax.errors import InputError
-
-SUPPORT = 5
-"""Height and width, in pixels, of the window that every candidate fits into."""
+from autoderain_jax.candidates import SUPPORT, Candidate, Convolution, candidate, convolve, project
 
 SE_OPTIONS = ("off", "on")
 """Options of a squeeze-and-excitation choice, in the order of its row of gates."""
@@ -33,114 +36,213 @@ SE_OPTIONS = ("off", "on")
 Choices = dict[str, dict[str, tuple[str, ...]]]
 """Block name -> choice name (``conv_a``, ``conv_b``, ``se``) -> the options still open. One option: decided."""
 
+Functions = tuple[Callable[[Any, jax.Array], jax.Array], ...]
+
 Rows = dict[str, dict[str, jax.Array]]
 """Block name -> choice name -> a row with one float per option: alphas, gates, their gradients or their costs."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Candidate:
-    """One type of convolution, linear and size-preserving.
+class Supernet:
+    """How open choices keep their weights and how they run.
 
     Attributes:
-      name: how genotypes call it.
-      window: taps as (height, width).
-      dilation: distance between neighbouring taps, in pixels.
-      separable: a depthwise convolution followed at once by a pointwise one, instead of a dense convolution.
+      shared: the linear candidates of a choice are projections of one dense kernel; else each has its own weights.
+      executor: ``kernel`` folds all linear candidates into one convolution and runs the others where their gate is
+        not zero; ``path`` does the latter for all; ``output`` runs every candidate and mixes the outputs, at their
+        combined memory. All three compute the same function and the same gradients.
     """
 
-    name: str
-    window: tuple[int, int]
-    dilation: int = 1
-    separable: bool = False
-
-    @property
-    def extent(self) -> tuple[int, int]:
-        """Height and width in pixels that the taps reach over."""
-        return tuple(self.dilation * (taps - 1) + 1 for taps in self.window)
-
-    def init(self, rng: jax.Array, in_features: int, features: int) -> dict[str, jax.Array]:
-        """He-normal weights: ``kernel`` (h, w, in, out), or ``depthwise`` (h, w, in) and ``pointwise`` (in, out)."""
-        taps = self.window[0] * self.window[1]
-        if not self.separable:
-            shape = (*self.window, in_features, features)
-            return {"kernel": jax.random.normal(rng, shape) * (2.0 / (taps * in_features)) ** 0.5}
-        depthwise_rng, pointwise_rng = jax.random.split(rng)
-        return {
-            "depthwise": jax.random.normal(depthwise_rng, (*self.window, in_features)) * (1.0 / taps) ** 0.5,
-            "pointwise": jax.random.normal(pointwise_rng, (in_features, features)) * (2.0 / in_features) ** 0.5,
-        }
-
-    def embed(self, weights: Mapping[str, jax.Array]) -> jax.Array:
-        """The candidate as a dense kernel of shape (5, 5, in, out)."""
-        kernel = weights["depthwise"][..., None] * weights["pointwise"] if self.separable else weights["kernel"]
-        margins = [(SUPPORT - extent) // 2 for extent in self.extent]
-        zero = jnp.zeros((), kernel.dtype)
-        config = [(margin, margin, self.dilation - 1) for margin in margins] + [(0, 0, 0), (0, 0, 0)]
-        return lax.pad(kernel, zero, config)
-
-    def apply(self, weights: Mapping[str, jax.Array], x: jax.Array) -> jax.Array:
-        """Convolves ``x`` (b, h, w, in) to (b, h, w, out) in the candidate's own cheap form."""
-        if not self.separable:
-            return convolve(x, weights["kernel"].astype(x.dtype), self.dilation)
-        return depthwise(x, weights["depthwise"].astype(x.dtype), self.dilation) @ weights["pointwise"].astype(x.dtype)
-
-    def macs(self, in_features: int, features: int) -> int:
-        """Multiply-accumulates per output pixel; also the number of weights."""
-        taps = self.window[0] * self.window[1]
-        return taps * in_features + in_features * features if self.separable else taps * in_features * features
+    shared: bool = True
+    executor: Literal["kernel", "path", "output"] = "kernel"
 
 
-CANDIDATES: dict[str, Candidate] = {
-    candidate.name: candidate
-    for candidate in (
-        Candidate("conv3x3", (3, 3)),
-        Candidate("conv5x5", (5, 5)),
-        Candidate("dilated3x3", (3, 3), dilation=2),
-        Candidate("separable3x3", (3, 3), separable=True),
-        Candidate("separable_dilated3x3", (3, 3), dilation=2, separable=True),
-        Candidate("conv5x1", (5, 1)),
-    )
-}
-"""Every known candidate by name. 5x5 contains all others, so without a price on computation it wins trivially."""
-
-DEFAULT_CANDIDATES = ("conv3x3", "conv5x5", "dilated3x3", "separable3x3", "separable_dilated3x3")
+def shared_kernel(rng: jax.Array, candidates: Sequence[Candidate], in_features: int, features: int) -> jax.Array:
+    """He-normal (5, 5, in, out), zero where no candidate has a tap."""
+    window = union_window(candidates)
+    scale = (2.0 / (window.sum() * in_features)) ** 0.5
+    return jax.random.normal(rng, (SUPPORT, SUPPORT, in_features, features)) * scale * window
 
 
-def candidate(name: str) -> Candidate:
-    """Looks a candidate up; raises ``InputError`` naming the known ones."""
-    if name not in CANDIDATES:
-        raise InputError(f"unknown candidate {name!r}: known are {', '.join(CANDIDATES)}")
-    return CANDIDATES[name]
+def union_window(candidates: Sequence[Candidate]) -> np.ndarray:
+    """1.0 at the taps that any linear candidate has, (5, 5, 1, 1)."""
+    masks = [window_mask(c) for c in candidates if c.linear]
+    return np.maximum.reduce(masks)[..., None, None]
 
 
-def convolve(x: jax.Array, kernel: jax.Array, dilation: int = 1) -> jax.Array:
-    """Size-preserving convolution of ``x`` (b, h, w, in) with ``kernel`` (kh, kw, in, out), zeros beyond the border."""
-    return lax.conv_general_dilated(
-        x, kernel, (1, 1), "SAME", rhs_dilation=(dilation, dilation), dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
+@functools.cache
+def window_mask(c: Convolution) -> np.ndarray:
+    """1.0 at the taps that a linear candidate has, (5, 5)."""
+    window = np.zeros((SUPPORT, SUPPORT), np.float32)
+    rows, columns = (slice(start, SUPPORT - start, c.dilation) for start in ((SUPPORT - e) // 2 for e in c.extent))
+    window[rows, columns] = 1.0
+    return window
 
 
-def depthwise(x: jax.Array, kernel: jax.Array, dilation: int = 1) -> jax.Array:
-    """Size-preserving depthwise convolution of ``x`` (b, h, w, c) with ``kernel`` (kh, kw, c).
+def run_choice(
+    supernet: Supernet,
+    candidates: Sequence[Candidate],
+    weights: Mapping[str, Any],
+    x: jax.Array,
+    gates: jax.Array | None,
+) -> jax.Array:
+    """``sum_k gates[k] * candidate_k(x)``, and what the gates leave over to one for the shared kernel itself.
 
-    Written as shifted multiply-adds, which XLA fuses into one pass; its grouped convolution is many times slower on
-    a CPU.
+    Args:
+      supernet: how to run it.
+      candidates: the K options.
+      weights: of each candidate by name, or ``shared``, a kernel (5, 5, in, out), for all linear ones.
+      x: (b, h, w, in).
+      gates: (K,), or (P, K) to run P paths apart and add their outputs (at the memory of P paths), or None for the
+        shared kernel alone.
+
+    Returns:
+      (b, h, w, out).
     """
-    height, width = x.shape[1:3]
-    reach = [dilation * (taps - 1) // 2 for taps in kernel.shape[:2]]
-    padded = jnp.pad(x, ((0, 0), (reach[0], reach[0]), (reach[1], reach[1]), (0, 0)))
-    total = jnp.zeros_like(x)
-    for i in range(kernel.shape[0]):
-        for j in range(kernel.shape[1]):
-            top, left = i * dilation, j * dilation
-            total += padded[:, top : top + height, left : left + width] * kernel[i, j]
-    return total
+    weights = weights_of(candidates, weights)
+    if gates is None:
+        return _dense(weights["shared"], x)
+    if gates.ndim == 2:
+        return sum(_run(supernet, candidates, weights, x, row) for row in gates)
+    return _run(supernet, candidates, weights, x, gates)
 
 
-@jax.checkpoint
-def compose(kernels: Sequence[jax.Array], gates: jax.Array) -> jax.Array:
-    """``sum_k gates[k] * kernels[k]``. Recomputed in the backward pass, so that no kernel is kept as a residual."""
-    return sum(gate * kernel for gate, kernel in zip(gates, kernels, strict=True))
+def _run(supernet, candidates, weights, x, gates):
+    folded = [k for k, c in enumerate(candidates) if c.linear and supernet.executor == "kernel"]
+    others = [k for k in range(len(candidates)) if k not in folded]
+    functions = [candidates[k].apply if supernet.executor == "output" else candidates[k].run for k in others]
+    their_weights = [weights[candidates[k].name] for k in others]
+    their_gates = [gates[k] for k in others]
+    y = None
+    if folded:
+        kernel = compose([candidates[k] for k in folded], weights, gates[np.array(folded)], _rest(gates))
+        y = convolve(x, kernel.astype(x.dtype))
+    elif "shared" in weights:
+        functions, their_weights = [*functions, _dense], [*their_weights, weights["shared"]]
+        their_gates = [*their_gates, _rest(gates)]
+    if supernet.executor == "output":
+        mixed = zip(their_gates, functions, their_weights, strict=True)
+        return sum(gate.astype(x.dtype) * function(w, x) for gate, function, w in mixed)
+    if functions:
+        if y is None:
+            like = jax.eval_shape(functions[0], their_weights[0], x)
+            y = jnp.zeros(like.shape, like.dtype)
+        y = run_selected(tuple(functions), jnp.stack(their_gates), tuple(their_weights), x, y)
+    return y
+
+
+def weights_of(candidates: Sequence[Candidate], weights: Mapping[str, Any]) -> dict[str, Any]:
+    """Weights of every candidate by name: its own, or its projection of ``shared``, which stays among them."""
+    if "shared" not in weights:
+        return dict(weights)
+    return {**weights, **project([c for c in candidates if c.linear], weights["shared"])}
+
+
+def compose(
+    candidates: Sequence[Candidate], weights: Mapping[str, Any], gates: jax.Array, rest: jax.Array | float = 0.0
+) -> jax.Array:
+    """The kernel ``sum_k gates[k] * W_k + rest * shared``, (5, 5, in, out).
+
+    It is recomputed in the backward pass, so that no candidate's kernel is kept as a residual.
+    """
+    return _compose(tuple(candidates), weights, gates, rest)
+
+
+@functools.partial(jax.checkpoint, static_argnums=0)
+def _compose(candidates, weights, gates, rest):
+    kernel = 0.0
+    if "shared" in weights:
+        # All dense candidates at once: a window over the shared kernel.
+        dense = [k for k, c in enumerate(candidates) if not c.separable]
+        window = rest * union_window(candidates)
+        if dense:
+            masks = np.stack([window_mask(candidates[k]) for k in dense])
+            window += jnp.tensordot(gates[np.array(dense)], masks, 1)[..., None, None]
+        kernel = window * weights["shared"]
+    for gate, c in zip(gates, candidates, strict=True):
+        if c.separable or "shared" not in weights:
+            kernel += gate * c.embed(weights[c.name])
+    return kernel
+
+
+def _rest(gates: jax.Array) -> jax.Array:
+    """What is missing to a sum of one; a constant to differentiation, so that gates keep the gradient of the sum."""
+    return lax.stop_gradient(1.0 - gates.sum())
+
+
+def _dense(kernel: jax.Array, x: jax.Array) -> jax.Array:
+    return convolve(x, kernel.astype(x.dtype))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def run_selected(
+    functions: Functions, gates: jax.Array, weights: tuple[Any, ...], x: jax.Array, y: jax.Array
+) -> jax.Array:
+    """``y + sum_k gates[k] * functions[k](weights[k], x)`` at the cost of those whose gates are not zero.
+
+    Nothing is kept for the backward pass but ``x``. It runs the functions again, one after the other: forward only for
+    the exact gradient of every gate, selected or not, where gates are differentiated at all; and differentiated where
+    the gate is not zero, for weights and input.
+
+    Args:
+      functions: ``(weights, x) -> like y``, each hashable.
+      gates: (K,).
+      weights: a pytree of float arrays for each function.
+      x: any array.
+      y: what the sum starts from.
+    """
+    for function, gate, w in zip(functions, gates, weights, strict=True):
+
+        def add(y, function=function, gate=gate, w=w):
+            return y + gate.astype(y.dtype) * function(w, x)
+
+        y = lax.cond(gate != 0.0, add, lambda y: y, y)
+    return y
+
+
+def _run_selected_forward(functions, gates, weights, x, y):
+    perturbed = gates.perturbed
+    gates, weights, x, y = jax.tree.map(lambda leaf: leaf.value, (gates, weights, x, y), is_leaf=_is_primal)
+    # Whether gates are differentiated is known when the step is traced: the structure of the residuals tells.
+    return run_selected(functions, gates, weights, x, y), ((gates, weights, x), () if perturbed else None)
+
+
+def _run_selected_backward(functions, residuals, dy):
+    (gates, weights, x), gates_wanted = residuals
+    gate_gradients, last = [], dy.ravel()[0]
+    for function, w in zip(functions, weights, strict=True) if gates_wanted is not None else ():
+        last = jnp.vdot(dy, function(_after(last, w), x), preferred_element_type=gates.dtype)
+        gate_gradients.append(last)
+    gates = _after(last, gates)
+    dx, weight_gradients = jnp.zeros_like(x), []
+    for function, gate, w in zip(functions, gates, weights, strict=True):
+
+        def selected(dx, function=function, gate=gate, w=w):
+            dw, more = jax.vjp(function, w, x)[1](gate.astype(dy.dtype) * dy)
+            return dw, dx + more
+
+        def unselected(dx, w=w):
+            return jax.tree.map(jnp.zeros_like, w), dx
+
+        dw, dx = lax.cond(gate != 0.0, selected, unselected, dx)
+        weight_gradients.append(dw)
+    of_gates = jnp.stack(gate_gradients) if gate_gradients else jnp.zeros_like(gates)
+    return of_gates, tuple(weight_gradients), dx, dy
+
+
+def _after(earlier: jax.Array, tree: Any) -> Any:
+    """``tree``, not before the scalar ``earlier`` is known: what runs at the same time takes memory at the same time.
+
+    Optimisation barriers do not order anything, a zero that the compiler must not assume does.
+    """
+    return jax.tree.map(lambda leaf: leaf + 0.0 * earlier.astype(leaf.dtype), tree)
+
+
+def _is_primal(leaf: Any) -> bool:
+    return hasattr(leaf, "perturbed")
+
+
+run_selected.defvjp(_run_selected_forward, _run_selected_backward, symbolic_zeros=True)
 
 
 def initial_alphas(choices: Choices) -> Rows:
@@ -151,12 +253,55 @@ def initial_alphas(choices: Choices) -> Rows:
     }
 
 
+def map_rows(function: Callable[..., jax.Array], *trees: Any) -> Any:
+    """Maps a function of arrays (..., K) over trees of rows; rows of one length are stacked and go through together.
+
+    A search has dozens of short rows: one operation on all of them compiles and runs faster than one on each.
+
+    Args:
+      function: ``(array, ...) -> array``, of the same shape, row by row; called once for every length.
+      trees: of one structure, with arrays of shape (K,) or, all alike, with more axes in front.
+    """
+    leaves, treedef = jax.tree.flatten(trees[0])
+    others = [treedef.flatten_up_to(tree) for tree in trees]
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for i, leaf in enumerate(leaves):
+        groups.setdefault(leaf.shape, []).append(i)
+    mapped: list[Any] = [None] * len(leaves)
+    for places in groups.values():
+        result = function(*(jnp.stack([tree[i] for i in places]) for tree in others))
+        for row, i in zip(result, places, strict=True):
+            mapped[i] = row
+    return treedef.unflatten(mapped)
+
+
 def sample_gates(rng: jax.Array, rows: Rows) -> Rows:
     """One-hot gates, uniformly random and independent per row: one path through the supernet."""
-    leaves, treedef = jax.tree.flatten(rows)
-    rngs = jax.random.split(rng, len(leaves))
-    picks = [
-        jax.nn.one_hot(jax.random.randint(key, row.shape[:-1], 0, row.shape[-1]), row.shape[-1], dtype=row.dtype)
-        for key, row in zip(rngs, leaves, strict=True)
-    ]
-    return treedef.unflatten(picks)
+
+    def sample(stacked: jax.Array) -> jax.Array:
+        *shape, options = stacked.shape
+        # The key must differ between lengths.
+        picks = jax.random.randint(jax.random.fold_in(rng, options), shape, 0, options)
+        return jax.nn.one_hot(picks, options, dtype=stacked.dtype)
+
+    return map_rows(sample, rows)
+
+
+def shared_gates(rng: jax.Array, choices: Choices) -> Rows:
+    """Gates of the warm-up with shared kernels: none for choices among linear candidates, which run the shared kernel.
+
+    Where a choice has candidates that share no kernel, each of them is drawn as often as the shared kernel, for which
+    the row is zeros.
+    """
+    gates: Rows = {}
+    for b, (block, rows) in enumerate(choices.items()):
+        gates[block] = {}
+        for r, (name, options) in enumerate(rows.items()):
+            alone = [k for k, option in enumerate(options) if name == "se" or not candidate(option).linear]
+            table = np.eye(len(options), dtype=np.float32)[alone]
+            if len(alone) < len(options):
+                table = np.concatenate([np.zeros((1, len(options)), np.float32), table])
+            key = jax.random.fold_in(jax.random.fold_in(rng, b), r)
+            drawn = jnp.asarray(table)[jax.random.randint(key, (), 0, len(table))]
+            gates[block][name] = drawn if alone else None
+    return gates

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from autoderain_jax.errors import InputError
 from autoderain_jax.losses import parse_loss
 from autoderain_jax.network import NetworkConfig
+from autoderain_jax.rivals import AlgorithmName, Kernels
 from data_pipelines import BUILTIN, Pairs, open_pairs
 from data_pipelines.batches import Stream
 from data_pipelines.synthetic import with_synthetic
@@ -77,30 +78,46 @@ class TrainingConfig:
 
 @dataclasses.dataclass(frozen=True)
 class SearchConfig(TrainingConfig):
-    """Search an architecture by MDARTS: writes genotype.json and report.html."""
+    """Search an architecture, by MDARTS or a rival: writes genotype.json and report.html."""
 
-    warmup: float = 0.5
-    """Share of the steps that train random paths before the alphas are touched, so that no candidate is judged
-    untrained."""
-    alphas_learning_rate: float = 6e-3
-    """Of Adam on the architecture parameters, whose rows lie in [0, 1] and sum to 1."""
+    algorithm: AlgorithmName = "mdarts"
+    """How to search: mdarts; darts (first order, a softmax mixture of all candidates); folded (such a mixture, folded
+    into one convolution); nasp (every candidate in the gate step); proxyless (two sampled paths); random (best of many
+    paths)."""
+    kernels: Kernels | None = None
+    """Weights of linear candidates: shared (projections of one kernel) or own. Default: as the algorithm has them."""
+    warmup: float | None = None
+    """Share of the steps in which weights are trained without preference before the alphas are touched, so that no
+    candidate is judged untrained. Default: the algorithm's, 0.5 for mdarts."""
+    alphas_learning_rate: float | None = None
+    """Of Adam on the architecture parameters. Default: the algorithm's, 6e-3 for mdarts, whose alphas lie in [0, 1]."""
     mode: Literal["lazy", "eager"] = "lazy"
     """Proximal gradient: lazy (alphas on the simplex, gradients at their one-hot projection) or eager (alphas also
     pulled toward one-hot, ever more strongly)."""
     pull: float = 0.05
     """Strength of the eager pull at the end of the search; it grows linearly from zero."""
+    cost: Literal["macs", "params", "latency"] = "macs"
+    """What is paid for: multiply-accumulates, weights, or milliseconds measured on this device."""
     cost_weight: float = 2e-4
-    """Price of computation: this times (MACs / MACs of the dearest architecture) is added to the held-out loss."""
+    """The price: this times (cost / cost of the dearest architecture) is added to the held-out loss."""
+    random_paths: int = 30
+    """Paths among which --algorithm random chooses in the end, by held-out loss and price."""
+    early_stop: int = 0
+    """Stop when no choice has changed for so many steps after the warm-up; 0: never."""
     held_out: float = 0.2
     """Share of the training images held out, whole, for the alphas."""
 
     def check(self) -> None:
         """Raises ``InputError`` naming the first option whose value makes no sense."""
         super().check()
-        if not 0 <= self.warmup < 1:
+        if self.warmup is not None and not 0 <= self.warmup < 1:
             raise InputError(f"--warmup must be in [0, 1), not {self.warmup}")
-        for name in ("alphas_learning_rate", "pull", "cost_weight"):
-            if not getattr(self, name) >= 0:
+        if self.random_paths < 1:
+            raise InputError(f"--random-paths must be at least 1, not {self.random_paths}")
+        if self.mode != "lazy" and self.algorithm != "mdarts":
+            raise InputError(f"--mode {self.mode} is a way of mdarts, not of {self.algorithm}")
+        for name in ("alphas_learning_rate", "pull", "cost_weight", "early_stop"):
+            if not (getattr(self, name) or 0) >= 0:
                 raise InputError(f"--{name.replace('_', '-')} must not be negative, not {getattr(self, name)}")
 
 

@@ -1,16 +1,20 @@
-"""Planted answers: does the search find an architecture that is known? ``python -m experiments.planted``.
+"""Planted answers: does a search find an architecture that is known? ``python -m experiments.planted``.
 
 A teacher made of our own candidates, with random weights and a random choice in each layer, labels random images. A
 search over the same candidates should find the teacher's choices. The answer is the share of choices recovered; chance
-is 1 / candidates.
+is 1 / candidates. As layers nearly commute and candidates contain each other, other architectures may do nearly as
+well: so ``--rank`` also trains every architecture (or a sample of them) from scratch, and says where the one found
+stands among them, by the objective of the search: error on new images plus price.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import sys
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -21,35 +25,50 @@ from rich.progress import track
 from rich.table import Table
 
 from autoderain_jax.blocks import ChoiceConv
+from autoderain_jax.candidates import DEFAULT_CANDIDATES, candidate
 from autoderain_jax.errors import InputError
-from autoderain_jax.mdarts import mdarts
-from autoderain_jax.proximal import prox_one_hot, proximal_gradient
-from autoderain_jax.search_space import DEFAULT_CANDIDATES, Choices, Rows, candidate
+from autoderain_jax.mdarts import Search
+from autoderain_jax.proximal import prox_one_hot
+from autoderain_jax.rivals import ALGORITHMS, AlgorithmName, Kernels, best_of_random
+from autoderain_jax.search_space import Choices, Rows, Supernet, initial_alphas
 from experiments import command
 
 CANDIDATES = DEFAULT_CANDIDATES
 
+Picks = tuple[int, ...]
+"""An architecture: index of the candidate in each layer."""
+
 
 @dataclasses.dataclass(frozen=True)
 class PlantedConfig:
-    """Measure how often MDARTS finds a planted architecture."""
+    """Measure how often a search finds a planted architecture."""
 
+    algorithms: tuple[AlgorithmName, ...] = ("mdarts",)
+    """Searches to be measured, all on the same teachers."""
+    kernels: Kernels | None = None
+    """Weights of linear candidates: shared (projections of one kernel) or own. Default: as the algorithm has them."""
     layers: int = 1
     """Layers of teacher and student. One: a convolution. More: residual layers, x + conv(relu(x)) / 2."""
     teachers: int = 40
-    """Teachers, each with one search."""
+    """Teachers, each with one search by each algorithm."""
     steps: int = 1200
     """Steps of each search."""
-    warmup: float = 0.75
-    """Share of the steps that train random paths."""
+    warmup: float | None = None
+    """Share of the steps that are warm-up. Default: the algorithm's."""
     cost_weight: float = 0.01
     """Price of computation, beside a loss that is 1 for a student that outputs nothing."""
-    learning_rate: float = 3e-2
+    learning_rate: float = 1e-2
     """Of Adam on the weights."""
-    alphas_learning_rate: float = 6e-3
-    """Of Adam on the alphas."""
+    alphas_learning_rate: float | None = None
+    """Of Adam on the alphas. Default: the algorithm's."""
+    random_paths: int = 30
+    """Paths among which random search chooses in the end."""
     cut_gradients: bool = False
     """Remove the gradient of the loss from the gates: what is left must be chance."""
+    rank: int = 0
+    """Train so many architectures from scratch (all, if there are no more) and rank the ones found among them."""
+    rank_steps: int = 800
+    """Steps of each of these trainings."""
     channels: int = 8
     """Channels of teacher and student."""
     size: int = 12
@@ -61,15 +80,16 @@ class PlantedConfig:
 
     def check(self) -> None:
         """Raises ``InputError`` naming the first option whose value makes no sense."""
-        for name in ("layers", "teachers", "steps", "learning_rate", "channels", "size", "batch"):
+        positive = ("layers", "teachers", "steps", "learning_rate", "random_paths", "rank_steps", "channels", "size")
+        for name in (*positive, "batch"):
             if not getattr(self, name) > 0:
                 raise InputError(f"--{name.replace('_', '-')} must be positive, not {getattr(self, name)}")
         if not 0 <= self.seed < 2**32:
             raise InputError(f"--seed must be in [0, 2^32), not {self.seed}")
-        for name in ("cost_weight", "alphas_learning_rate"):
-            if not getattr(self, name) >= 0:
+        for name in ("cost_weight", "alphas_learning_rate", "rank"):
+            if not (getattr(self, name) or 0) >= 0:
                 raise InputError(f"--{name.replace('_', '-')} must not be negative, not {getattr(self, name)}")
-        if not 0 <= self.warmup < 1:
+        if self.warmup is not None and not 0 <= self.warmup < 1:
             raise InputError(f"--warmup must be in [0, 1), not {self.warmup}")
 
 
@@ -77,13 +97,14 @@ class PlantedNet(nn.Module):
     """Teacher and student: (b, h, w, c) to the same shape through ``layers`` choosable convolutions."""
 
     layers: int
+    supernet: Supernet
 
     @nn.compact
     def __call__(self, x: jax.Array, gates: Rows) -> jax.Array:
         """The sum of what the layers add: the output without the residual path."""
         start = x
         for i in range(self.layers):
-            conv = ChoiceConv(x.shape[-1], CANDIDATES, name=f"layer{i}")
+            conv = ChoiceConv(x.shape[-1], CANDIDATES, self.supernet, name=f"layer{i}")
             row = gates[f"layer{i}"]["conv"]
             x = conv(x, row) if self.layers == 1 else x + 0.5 * conv(nn.relu(x), row)
         return x if self.layers == 1 else x - start
@@ -97,11 +118,19 @@ class Teacher(NamedTuple):
     power: jax.Array
 
 
-class Found(NamedTuple):
-    """Outcome over all teachers: index of the true and of the found candidate, (teachers, layers)."""
+@dataclasses.dataclass
+class Found:
+    """Outcome of one algorithm over all teachers.
+
+    Attributes:
+      true, found: index of the true and of the found candidate, (teachers, layers).
+      ranks: for each teacher, the share of the architectures trained that are better than the one found; empty
+        without ``rank``.
+    """
 
     true: np.ndarray
     found: np.ndarray
+    ranks: list[float] = dataclasses.field(default_factory=list)
 
     @property
     def recovered(self) -> float:
@@ -109,71 +138,186 @@ class Found(NamedTuple):
         return float(np.mean(self.true == self.found))
 
 
-def planted(config: PlantedConfig) -> Found:
-    """Searches for every teacher; raises ``InputError`` for a senseless option."""
+def planted(config: PlantedConfig) -> dict[str, Found]:
+    """Searches for every teacher by every algorithm; raises ``InputError`` for a senseless option.
+
+    Returns:
+      The outcome by algorithm and, with ``rank``, the teacher's own architecture by the name ``true``.
+    """
     config.check()
-    net = PlantedNet(config.layers)
-    choices: Choices = {f"layer{i}": {"conv": CANDIDATES} for i in range(config.layers)}
-    search, draw = _search(net, config)
-
-    @jax.jit
-    def first(rng, picks):
-        teacher_rng, student_rng, image_rng = jax.random.split(rng, 3)
-        gates = {f"layer{i}": {"conv": jax.nn.one_hot(pick, len(CANDIDATES))} for i, pick in enumerate(picks)}
-        images = jax.random.normal(image_rng, (config.batch, config.size, config.size, config.channels))
-        params, student = (net.init(key, images, gates)["params"] for key in (teacher_rng, student_rng))
-        power = jnp.mean(jnp.square(net.apply({"params": params}, images, gates)))
-        return Teacher(params, gates, power), search.init(student, choices)
-
-    @functools.partial(jax.jit, donate_argnums=0)
-    def warmup(state, teacher, rng):
-        images_rng, path_rng = jax.random.split(jax.random.fold_in(rng, state.step))
-        return search.warmup(state, draw(teacher, images_rng), path_rng)[0]
-
-    @functools.partial(jax.jit, donate_argnums=0)
-    def step(state, teacher, rng):
-        train, held_out, ties = jax.random.split(jax.random.fold_in(rng, state.step), 3)
-        return search.step(state, draw(teacher, train), draw(teacher, held_out), ties)[0]
-
-    true = _true_choices(config)
     console = command.console()
-    found = []
+    true = _true_choices(config)
+    players = {name: _Player(config, name) for name in config.algorithms}
+    trainer = _Trainer(config)
+    picks: dict[str, list[Picks]] = {name: [] for name in (*players, *(["true"] if config.rank else []))}
+    ranks: dict[str, list[float]] = {name: [] for name in picks}
     for index in track(range(config.teachers), "searching", console=console, disable=not console.is_terminal):
         rng = jax.random.fold_in(jax.random.key(config.seed), index)
-        teacher, state = first(rng, jnp.asarray(true[index]))
-        for i in range(config.steps):
-            state = (warmup if i < round(config.warmup * config.steps) else step)(state, teacher, rng)
-        rows = prox_one_hot(state.share, rng)
-        found.append([int(rows[f"layer{i}"]["conv"].argmax()) for i in range(config.layers)])
+        teacher = trainer.teacher(rng, true[index])
+        for name in picks:
+            answer = players[name].search(teacher, rng) if name in players else true[index]
+            picks[name].append(tuple(int(pick) for pick in answer))
+        found = {name: answers[-1] for name, answers in picks.items()}
+        if config.rank:
+            values = trainer.values(teacher, rng, _architectures(config, index, found.values()))
+            for name, pick in found.items():
+                ranks[name].append(float(np.mean([value < values[pick] for value in values.values()])))
         if not console.is_terminal:
-            names = ", ".join(CANDIDATES[i] for i in found[-1])
-            console.print(f"teacher {index + 1}/{config.teachers}: found {names}")
-    return Found(true, np.array(found))
+            words = "; ".join(f"{name} {' '.join(CANDIDATES[i] for i in pick)}" for name, pick in found.items())
+            console.print(f"teacher {index + 1}/{config.teachers}: {words}")
+    return {name: Found(true, np.array(answers), ranks[name]) for name, answers in picks.items()}
 
 
-def _search(net: PlantedNet, config: PlantedConfig):
-    """The search, and a function that draws labelled images."""
+class _Trainer:
+    """Draws teachers, and trains architectures from scratch."""
 
-    def draw(teacher: Teacher, rng):
-        images = jax.random.normal(rng, (config.batch, config.size, config.size, config.channels))
-        labels = net.apply({"params": teacher.params}, images, teacher.gates)
-        return images, labels, teacher.power
+    def __init__(self, config: PlantedConfig):
+        self._config = config
+        self._net = PlantedNet(config.layers, Supernet(shared=False))
+        schedule = optax.cosine_decay_schedule(config.learning_rate, config.rank_steps, alpha=0.01)
+        self._optimiser = optax.adam(schedule)
+        self._advance = jax.jit(self._step, donate_argnums=(0, 1))
+        self._error = jax.jit(lambda *args: _error(self._net, *args))
+        self._first = jax.jit(self._init)
 
-    def loss(params, gates, batch):
-        images, labels, power = batch
-        if config.cut_gradients:
-            gates = jax.lax.stop_gradient(gates)
-        return jnp.mean(jnp.square(net.apply({"params": params}, images, gates) - labels)) / power
+    def teacher(self, rng: jax.Array, picks: np.ndarray) -> Teacher:
+        """A teacher with weights of its own."""
+        rng, images = jax.random.split(jax.random.fold_in(rng, 1))
+        images, gates = self._images(images), _gates(picks)
+        params = self._first(rng, images, gates)
+        return Teacher(params, gates, jnp.mean(jnp.square(self._net.apply({"params": params}, images, gates))))
 
-    prices = jnp.array([candidate(name).macs(config.channels, config.channels) for name in CANDIDATES], jnp.float32)
-    prices /= prices.max() * config.layers
-    search = mdarts(
-        loss,
-        optax.adam(optax.cosine_decay_schedule(config.learning_rate, config.steps, alpha=0.1)),
-        proximal_gradient(config.alphas_learning_rate),
-        cost=lambda gates: config.cost_weight * sum(row["conv"] @ prices for row in gates.values()),
-    )
-    return search, draw
+    def values(self, teacher: Teacher, rng: jax.Array, architectures: list[Picks]) -> dict[Picks, float]:
+        """The objective of each architecture, trained from scratch."""
+        rng, new = jax.random.split(jax.random.fold_in(rng, 2))
+        images = jax.random.normal(new, (8 * self._config.batch, *self._images(new).shape[1:]))
+        prices = _prices(self._config)
+        values = {}
+        for picks in architectures:
+            gates = _gates(np.array(picks))
+            params = self._first(rng, self._images(rng), gates)
+            state = self._optimiser.init(params)
+            for i in range(self._config.rank_steps):
+                params, state = self._advance(params, state, teacher, gates, jax.random.fold_in(rng, i))
+            price = self._config.cost_weight * float(sum(prices[pick] for pick in picks))
+            values[picks] = float(self._error(params, gates, _label(self._net, teacher, images))) + price
+        return values
+
+    def _images(self, rng: jax.Array) -> jax.Array:
+        c = self._config
+        return jax.random.normal(rng, (c.batch, c.size, c.size, c.channels))
+
+    def _init(self, rng, images, gates):
+        return self._net.init(rng, images, gates)["params"]
+
+    def _step(self, params, state, teacher, gates, rng):
+        batch = _label(self._net, teacher, self._images(rng))
+        grads = jax.grad(lambda p: _error(self._net, p, gates, batch))(params)
+        updates, state = self._optimiser.update(grads, state, params)
+        return optax.apply_updates(params, updates), state
+
+
+class _Player:
+    """One algorithm, compiled once for all teachers."""
+
+    def __init__(self, config: PlantedConfig, name: AlgorithmName):
+        algorithm = ALGORITHMS[name].with_kernels(config.kernels)
+        self._config, self._name = config, name
+        self._net = PlantedNet(config.layers, algorithm.supernet)
+        self._teacher_net = PlantedNet(config.layers, Supernet(shared=False))
+        self._choices: Choices = {f"layer{i}": {"conv": CANDIDATES} for i in range(config.layers)}
+        self._warmup_steps = round(config.steps * (algorithm.warmup if config.warmup is None else config.warmup))
+        self._search = self._build(algorithm)
+        self._first = jax.jit(self._init)
+        self._warmup = jax.jit(self._warmup_step, donate_argnums=0)
+        self._step = jax.jit(self._bilevel_step, donate_argnums=0)
+        self._score = jax.jit(lambda *args: _error(self._net, *args))
+
+    def _build(self, algorithm) -> Search:
+        config = self._config
+        prices = _prices(config)
+
+        def loss_on(supernet):
+            net = self._net.clone(supernet=supernet)
+            cut = jax.lax.stop_gradient if config.cut_gradients else lambda gates: gates
+            return lambda params, gates, batch: _error(net, params, cut(gates), batch)
+
+        schedule = optax.cosine_decay_schedule(config.learning_rate, config.steps, alpha=0.1)
+        rate = config.alphas_learning_rate
+        return algorithm.build(
+            loss_on,
+            self._choices,
+            optax.adam(schedule),
+            algorithm.optimiser(algorithm.learning_rate if rate is None else rate),
+            lambda gates: config.cost_weight * sum(row["conv"] @ prices for row in gates.values()),
+        )
+
+    def search(self, teacher: Teacher, rng: jax.Array) -> list[int]:
+        """The architecture found for this teacher."""
+        state = self._first(jax.random.fold_in(rng, 3))
+        for i in range(self._config.steps):
+            state = (self._warmup if i < self._warmup_steps else self._step)(state, teacher, rng)
+        if self._name == "random":
+            batch = self._draw(teacher, jax.random.fold_in(rng, 4), images=8 * self._config.batch)
+            prices = _prices(self._config)
+
+            def value(gates):
+                price = sum(row["conv"] @ prices for row in gates.values())
+                return self._score(state.params, gates, batch) + self._config.cost_weight * price
+
+            rows = best_of_random(value, initial_alphas(self._choices), rng, self._config.random_paths)
+        else:
+            rows = prox_one_hot(state.share, rng)
+        return [int(rows[f"layer{i}"]["conv"].argmax()) for i in range(self._config.layers)]
+
+    def _draw(self, teacher: Teacher, rng: jax.Array, images: int | None = None):
+        c = self._config
+        return _label(
+            self._teacher_net, teacher, jax.random.normal(rng, (images or c.batch, c.size, c.size, c.channels))
+        )
+
+    def _init(self, rng):
+        images = jnp.zeros((1, self._config.size, self._config.size, self._config.channels))
+        params = self._net.init(rng, images, initial_alphas(self._choices))["params"]
+        return self._search.init(params, self._choices)
+
+    def _warmup_step(self, state, teacher, rng):
+        images_rng, path_rng = jax.random.split(jax.random.fold_in(rng, state.step))
+        return self._search.warmup(state, self._draw(teacher, images_rng), path_rng)[0]
+
+    def _bilevel_step(self, state, teacher, rng):
+        train, held_out, ties = jax.random.split(jax.random.fold_in(rng, state.step), 3)
+        return self._search.step(state, self._draw(teacher, train), self._draw(teacher, held_out), ties)[0]
+
+
+def _label(net: PlantedNet, teacher: Teacher, images: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    return images, net.apply({"params": teacher.params}, images, teacher.gates), teacher.power
+
+
+def _error(net: PlantedNet, params: Any, gates: Rows, batch: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
+    images, labels, power = batch
+    return jnp.mean(jnp.square(net.apply({"params": params}, images, gates) - labels)) / power
+
+
+def _gates(picks: np.ndarray) -> Rows:
+    return {f"layer{i}": {"conv": jax.nn.one_hot(pick, len(CANDIDATES))} for i, pick in enumerate(picks)}
+
+
+@functools.cache
+def _prices(config: PlantedConfig) -> np.ndarray:
+    """Price of each candidate; that of the dearest architecture is 1."""
+    prices = np.array([candidate(name).macs(config.channels, config.channels) for name in CANDIDATES], np.float32)
+    return prices / (prices.max() * config.layers)
+
+
+def _architectures(config: PlantedConfig, index: int, found: Iterable[Picks]) -> list[Picks]:
+    """Those found, and all there are or a sample of them."""
+    everything = len(CANDIDATES) ** config.layers
+    if config.rank >= everything:
+        return list(itertools.product(range(len(CANDIDATES)), repeat=config.layers))
+    draw = np.random.RandomState([config.seed, index])
+    sample = (tuple(int(i) for i in row) for row in draw.randint(len(CANDIDATES), size=(config.rank, config.layers)))
+    return list(dict.fromkeys([*found, *sample]))
 
 
 def _true_choices(config: PlantedConfig) -> np.ndarray:
@@ -185,13 +329,22 @@ def _true_choices(config: PlantedConfig) -> np.ndarray:
 
 def main() -> None:
     """The command."""
-    result = planted(command.parse(PlantedConfig, sys.argv[1:], prog="python -m experiments.planted"))
-    table = Table("planted", *CANDIDATES, title="found")
-    for i, name in enumerate(CANDIDATES):
-        table.add_row(name, *(str(int(np.sum(result.found[result.true == i] == j))) for j in range(len(CANDIDATES))))
+    config = command.parse(PlantedConfig, sys.argv[1:], prog="python -m experiments.planted")
+    results = planted(config)
     console = command.console()
+    for name, result in results.items():
+        if name != "true":
+            table = Table("planted", *CANDIDATES, title=f"found by {name}")
+            for i, row in enumerate(CANDIDATES):
+                counts = (int(np.sum(result.found[result.true == i] == j)) for j in range(len(CANDIDATES)))
+                table.add_row(row, *map(str, counts))
+            console.print(table)
+    table = Table("algorithm", "recovered", *(["better than it, mean", "median"] if config.rank else []))
+    for name, result in results.items():
+        ranks = [f"{np.mean(result.ranks):.1%}", f"{np.median(result.ranks):.1%}"] if config.rank else []
+        table.add_row(name, f"{result.recovered:.3f}", *ranks)
     console.print(table)
-    console.print(f"recovered: {result.recovered:.3f} of {result.true.size} choices; chance {1 / len(CANDIDATES):.3f}")
+    console.print(f"{results[config.algorithms[0]].true.size} choices; chance {1 / len(CANDIDATES):.3f}")
 
 
 if __name__ == "__main__":

@@ -10,11 +10,12 @@ import json
 import numpy as np
 from PIL import Image
 
-from autoderain_jax.cost import macs, relative_cost
+from autoderain_jax.cost import relative_cost
 from autoderain_jax.derainer import Derainer
 from autoderain_jax.genotype import Genotype, one_hot_gates, search_space_size
 from autoderain_jax.metrics import score
 from autoderain_jax.network import open_choices
+from autoderain_jax.search_space import Rows
 from data_pipelines import Pairs
 from experiments import figures
 from experiments.config import RetrainConfig, SearchConfig, TrainingConfig
@@ -35,7 +36,13 @@ figure { margin: 1.5rem 0 } figcaption, .note { color: #666; font-size: .9rem } 
 
 
 def write_search_report(
-    workdir: Workdir, config: SearchConfig, genotype: Genotype, derainer: Derainer, held_out: Pairs
+    workdir: Workdir,
+    config: SearchConfig,
+    genotype: Genotype,
+    derainer: Derainer,
+    held_out: Pairs,
+    prices: Rows,
+    problems: list[str],
 ) -> None:
     """Writes the report of a finished search.
 
@@ -45,11 +52,13 @@ def write_search_report(
       genotype: what was found.
       derainer: the found network with the supernet's weights.
       held_out: images to show it on.
+      prices: of all options.
+      problems: what ``health.warnings`` found.
     """
     records = workdir.records()
     gates = one_hot_gates(open_choices(config.network), genotype)
     alphas_start = max((r["step"] for r in records if "held_out_loss" not in r), default=0)
-    share = float(relative_cost(gates, macs(config.network)))
+    share = float(relative_cost(gates, prices))
     sections = [
         (
             "Losses",
@@ -63,10 +72,11 @@ def write_search_report(
         (
             "The network found",
             f"<p>One of {search_space_size(config.network):.3g} architectures; its choices cost {share:.0%} of the "
-            f"dearest ones' multiply-accumulates.</p>"
+            f"dearest ones' ({config.cost}).</p>"
             f'<div class="scroll">{figures.network_drawing(genotype, config.network)}</div>'
             f"<details><summary>genotype.json</summary><pre>{html.escape(genotype.to_json())}</pre></details>",
         ),
+        ("Health", _health(records, config, problems)),
         ("Architecture parameters over time", figures.alphas_heat_map(records, config.network)),
         (
             "On held-out images",
@@ -91,6 +101,18 @@ def write_retrain_report(workdir: Workdir, config: RetrainConfig, derainer: Dera
         ("On held-out images", _pictures(derainer, held_out)),
     ]
     _write(workdir, "Retraining", config, sections)
+
+
+def _health(records: figures.Records, config: SearchConfig, problems: list[str]) -> str:
+    """What the search's measures are and were, and what they mean."""
+    verdict = problems or ["Nothing to complain of: choices are spread, moved, and settled."]
+    shares = tuple(name for name in records[-1] if name.startswith("share/"))
+    return (
+        "".join(f"<p>{html.escape(sentence)}</p>" for sentence in verdict)
+        + figures.curves(records, ("entropy", "flips"), "entropy, flips per choice")
+        + '<p class="note">Entropy: 1 where all options of a choice are equal, 0 where one has it all. Flips: the '
+        "share of the choices whose leading option changes in a step.</p>" + figures.curves(records, shares, "led by")
+    )
 
 
 def _pictures(derainer: Derainer, pairs: Pairs) -> str:

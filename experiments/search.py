@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import shlex
 import sys
@@ -14,57 +15,90 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from autoderain_jax.cost import macs, relative_cost
+from autoderain_jax.cost import PRICES, relative_cost
 from autoderain_jax.derainer import Derainer
 from autoderain_jax.genotype import Genotype, derive, inherit
 from autoderain_jax.losses import parse_loss
-from autoderain_jax.mdarts import Search, SearchState, mdarts
+from autoderain_jax.mdarts import Search, SearchState
 from autoderain_jax.model import Model
 from autoderain_jax.network import DerainNet, open_choices
 from autoderain_jax.proximal import proximal_gradient
-from autoderain_jax.search_space import initial_alphas
+from autoderain_jax.rivals import ALGORITHMS, Algorithm, best_of_random
+from autoderain_jax.search_space import Rows, Supernet, initial_alphas
 from data_pipelines.batches import as_floats, batches
-from experiments import command
+from experiments import command, health
 from experiments.config import SearchConfig, open_training, search_preset
+from experiments.memory import predict
 from experiments.report import write_search_report
 from experiments.workdir import Workdir
 
 HELD_OUT_STREAM = 2**32
 """Added to the seed for the stream of held-out patches, so that it is not the training stream."""
+CHOOSING_BATCHES = 8
+"""Held-out batches on which random search compares its paths."""
 
 
-def build(config: SearchConfig) -> tuple[Search, SearchState]:
-    """The search as pure functions, and its first state."""
+@dataclasses.dataclass(frozen=True)
+class Built:
+    """A search ready to run.
+
+    Attributes:
+      search: its pure functions.
+      first_state: ``rng -> SearchState``, not yet jitted.
+      objective: ``(params, gates, batch) -> scalar``, held-out loss plus price.
+    """
+
+    search: Search
+    first_state: Callable[[jax.Array], SearchState]
+    objective: Callable[[Any, Rows, Any], jax.Array]
+
+
+def build(config: SearchConfig, prices: Rows) -> Built:
+    """The search that the configuration describes, at the given prices."""
     choices = open_choices(config.network)
-    network = DerainNet(config.network, choices)
+    algorithm = algorithm_of(config)
     restore_loss = parse_loss(config.loss)
-    prices = macs(config.network)
 
-    def loss(params, gates, batch):
-        rainy, clean = as_floats(batch)
-        return restore_loss(network.apply({"params": params}, rainy, gates), clean)
+    def network(supernet: Supernet) -> DerainNet:
+        return DerainNet(config.network, choices, supernet=supernet)
 
-    alpha_steps = max(config.steps - warmup_steps(config), 1)
-    search = mdarts(
-        loss,
-        params_optimiser=optax.adam(optax.cosine_decay_schedule(config.learning_rate, config.steps)),
-        alphas_optimiser=proximal_gradient(
-            config.alphas_learning_rate, config.mode, optax.linear_schedule(0.0, config.pull, alpha_steps)
-        ),
-        cost=lambda gates: config.cost_weight * relative_cost(gates, prices),
-    )
+    def loss_on(supernet: Supernet):
+        def loss(params, gates, batch):
+            rainy, clean = as_floats(batch)
+            return restore_loss(network(supernet).apply({"params": params}, rainy, gates), clean)
+
+        return loss
+
+    def cost(gates):
+        return config.cost_weight * relative_cost(gates, prices)
+
+    rate = algorithm.learning_rate if config.alphas_learning_rate is None else config.alphas_learning_rate
+    if config.algorithm == "mdarts":
+        alpha_steps = max(config.steps - warmup_steps(config), 1)
+        alphas_optimiser = proximal_gradient(rate, config.mode, optax.linear_schedule(0.0, config.pull, alpha_steps))
+    else:
+        alphas_optimiser = algorithm.optimiser(rate)
+    params_optimiser = optax.adam(optax.cosine_decay_schedule(config.learning_rate, config.steps))
+    search = algorithm.build(loss_on, choices, params_optimiser, alphas_optimiser, cost)
 
     def first_state(rng):
         patch = jnp.zeros((1, config.patch, config.patch, 3))
-        gates = initial_alphas(choices)
-        return search.init(network.init(rng, patch, gates)["params"], choices)
+        params = network(algorithm.supernet).init(rng, patch, initial_alphas(choices))["params"]
+        return search.init(params, choices)
 
-    return search, jax.jit(first_state)(jax.random.key(config.seed))
+    loss = loss_on(algorithm.supernet)
+    return Built(search, first_state, lambda params, gates, batch: loss(params, gates, batch) + cost(gates))
+
+
+def algorithm_of(config: SearchConfig) -> Algorithm:
+    """The algorithm with the kind of kernels that the configuration asks for."""
+    return ALGORITHMS[config.algorithm].with_kernels(config.kernels)
 
 
 def warmup_steps(config: SearchConfig) -> int:
-    """How many steps train random paths."""
-    return min(round(config.warmup * config.steps), config.steps - 1)
+    """How many steps train weights without preference."""
+    warmup = algorithm_of(config).warmup if config.warmup is None else config.warmup
+    return min(round(warmup * config.steps), config.steps - 1)
 
 
 def search(config: SearchConfig) -> Genotype:
@@ -81,17 +115,27 @@ def search(config: SearchConfig) -> Genotype:
     workdir = Workdir(config.workdir, config, "search", images=[train.listing_id(), held_out.listing_id()])
     workdir.console.print(
         f"{len(train)} training pairs, {len(held_out)} held out for the alphas; "
-        f"{config.steps} steps, {warmup_steps(config)} of them warm-up"
+        f"{config.steps} steps of {config.algorithm}, {warmup_steps(config)} of them warm-up"
     )
-    functions, state = build(config)
-    advance, batches_from = _stepper(functions, config, train, held_out)
+    prices = workdir.keep("prices.json", lambda: PRICES[config.cost](config.network, config.patch))
+    built = build(config, prices)
+    run = _Run(built, config, train, held_out, workdir)
     state = workdir.train(
-        state, config.steps, advance, batches_from, alphas_record, checkpoint_minutes=config.checkpoint_minutes
+        jax.jit(built.first_state)(jax.random.key(config.seed)),
+        config.steps,
+        run.advance,
+        run.batches_from,
+        run.record,
+        checkpoint_minutes=config.checkpoint_minutes,
+        finished=lambda records: bool(config.early_stop) and health.settled(records, config.early_stop),
     )
-    genotype = found_genotype(state, config)
+    genotype = derive(open_choices(config.network), run.preferred(state), jax.random.key(config.seed), _origin(config))
     genotype.save(workdir.folder / "genotype.json")
     derainer = Derainer(Model(config.network, genotype, inherit(state.params, genotype), config.patch))
-    write_search_report(workdir, config, genotype, derainer, held_out)
+    problems = health.warnings(workdir.records(), config.network, prices)
+    write_search_report(workdir, config, genotype, derainer, held_out, prices, problems)
+    for problem in problems:
+        workdir.console.print(f"warning: {problem}")
     workdir.console.print(f"found: {workdir.folder / 'genotype.json'}\nreport: {workdir.folder / 'report.html'}")
     workdir.console.print(
         f"next: python -m experiments.retrain --genotype {shlex.quote(str(workdir.folder))}/genotype.json"
@@ -99,9 +143,9 @@ def search(config: SearchConfig) -> Genotype:
     return genotype
 
 
-def found_genotype(state: SearchState, config: SearchConfig) -> Genotype:
-    """The options that were selected most in the late steps of the search; ties are broken by the seed."""
-    origin = {
+def _origin(config: SearchConfig) -> dict[str, Any]:
+    return {
+        "algorithm": config.algorithm,
         "preset": config.preset,
         "data": config.data,
         **({"data_root": str(config.data_root)} if config.data_root else {}),
@@ -109,37 +153,72 @@ def found_genotype(state: SearchState, config: SearchConfig) -> Genotype:
         "steps": config.steps,
         "network": json.loads(json.dumps(dataclasses.asdict(config.network))),
     }
-    return derive(open_choices(config.network), state.share, jax.random.key(config.seed), origin)
 
 
-def alphas_record(state: SearchState) -> dict[str, Any]:
-    """The alphas as JSON values, for the metrics file."""
-    return {"alphas": jax.tree.map(lambda row: np.round(row.astype(float), 5).tolist(), jax.device_get(state.alphas))}
+class _Run:
+    """The steps of a search as ``Workdir.train`` wants them, and its streams."""
 
+    def __init__(self, built: Built, config: SearchConfig, train, held_out, workdir: Workdir):
+        self._built, self._config, self._console = built, config, workdir.console
+        self._pairs = {"train": train, "held_out": held_out}
+        self._streams: dict[str, Any] = {}
+        self._programs: dict[str, Any] = {}
+        self._key = jax.random.key(config.seed)
+        self._first = warmup_steps(config)
 
-def _stepper(functions: Search, config: SearchConfig, train, held_out) -> tuple[Callable, Callable]:
-    """One step of the search as ``Workdir.train`` wants it, and what opens its data."""
-    warmup = jax.jit(functions.warmup, donate_argnums=0)
-    bilevel = jax.jit(functions.step, donate_argnums=0)
-    key = jax.random.key(config.seed)
-    first = warmup_steps(config)
-    streams: dict[str, Any] = {}
-
-    def batches_from(start: int) -> None:
-        options = {"patch": config.patch, "batch": config.batch, "stream": config.stream}
-        streams["train"] = batches(train, seed=config.seed, start=start, **options)
+    def batches_from(self, start: int) -> None:
+        """Opens the streams at a step, compiles the steps, and says what memory they will take."""
         # The held-out stream begins with the bilevel steps.
-        streams["held_out"] = batches(
-            held_out, seed=config.seed + HELD_OUT_STREAM, start=max(start - first, 0), **options
-        )
+        starts = {"train": start, "held_out": max(start - self._first, 0)}
+        self._streams = {name: self._stream(name, at) for name, at in starts.items()}
+        first = {name: next(stream) for name, stream in self._streams.items()}
+        for name, batch in first.items():
+            self._streams[name] = itertools.chain([batch], self._streams[name])
+        state = jax.eval_shape(self._built.first_state, self._key)
+        search, train, held_out = self._built.search, first["train"], first["held_out"]
+        step = jax.jit(search.step, donate_argnums=0).lower(state, train, held_out, self._key)
+        self._programs["step"] = step.compile()
+        if start < self._first:
+            warmup = jax.jit(search.warmup, donate_argnums=0).lower(state, train, self._key)
+            self._programs["warmup"] = warmup.compile()
+        self._console.print(predict(self._programs.values()))
 
-    def advance(state: SearchState, step: int):
-        rng = jax.random.fold_in(key, step)
-        if step < first:
-            return warmup(state, next(streams["train"]), rng)
-        return bilevel(state, next(streams["train"]), next(streams["held_out"]), rng)
+    def advance(self, state: SearchState, step: int) -> tuple[SearchState, dict[str, Any]]:
+        """One step of the warm-up, or of the search."""
+        rng = jax.random.fold_in(self._key, step)
+        if step < self._first:
+            return self._programs["warmup"](state, next(self._streams["train"]), rng)
+        return self._programs["step"](state, next(self._streams["train"]), next(self._streams["held_out"]), rng)
 
-    return advance, batches_from
+    def record(self, state: SearchState) -> dict[str, Any]:
+        """Alphas, as rows that sum to one, and the search's health, as JSON values."""
+        state = state._replace(params=None, params_opt=None, alphas_opt=None)
+        preference = algorithm_of(self._config).preference(state.alphas)
+        state, preference = jax.device_get((state, preference))
+        return {
+            **health.measures(state, preference, self._config.network),
+            "choices": health.choices_of(state.share),
+            "alphas": jax.tree.map(lambda row: np.round(row.astype(float), 5).tolist(), preference),
+        }
+
+    def preferred(self, state: SearchState) -> Rows:
+        """Rows whose largest entries are the options found."""
+        if self._config.algorithm != "random":
+            return state.share
+        stream = self._stream("held_out", self._config.steps)
+        held_out = [next(stream) for _ in range(CHOOSING_BATCHES)]
+        objective = jax.jit(self._built.objective)
+
+        def value(gates):
+            return sum(objective(state.params, gates, batch) for batch in held_out)
+
+        return best_of_random(value, state.alphas, self._key, self._config.random_paths)
+
+    def _stream(self, name: str, start: int):
+        config = self._config
+        seed = config.seed + (HELD_OUT_STREAM if name == "held_out" else 0)
+        options = {"patch": config.patch, "batch": config.batch, "stream": config.stream}
+        return batches(self._pairs[name], seed=seed, start=start, **options)
 
 
 def main() -> None:

@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import jax
+import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from tensorboardX import SummaryWriter
@@ -86,6 +88,22 @@ class Workdir:
                 records.append(json.loads(line))
         return records
 
+    def keep(self, name: str, make: Callable[[], Any]) -> Any:
+        """A value that a resumed run must have again: made once, and kept as JSON in a file of the folder.
+
+        Args:
+          name: of the file.
+          make: what makes the value, nested dictionaries of arrays.
+        """
+        path = self.folder / name
+        if not path.exists():
+            _replace(path, json.dumps(jax.tree.map(lambda leaf: np.asarray(leaf).tolist(), make())) + "\n")
+        try:
+            value = json.loads(path.read_text())
+        except ValueError as error:
+            raise InputError(f"{path} is damaged: {error}") from None
+        return jax.tree.map(lambda row: np.array(row, np.float32), value, is_leaf=lambda leaf: isinstance(leaf, list))
+
     def _drop_after(self, step: int) -> None:
         """Forgets metrics of steps after ``step``, which a resumed run repeats."""
         _replace(self.metrics_file, "".join(json.dumps(r) + "\n" for r in self.records() if r["step"] <= step))
@@ -98,6 +116,7 @@ class Workdir:
         batches_from: Callable[[int], None],
         details: Callable[[Any], dict[str, Any]] = lambda state: {},
         checkpoint_minutes: float = 5.0,
+        finished: Callable[[list[dict[str, Any]]], bool] = lambda records: False,
     ) -> Any:
         """Trains from the newest checkpoint, or from ``state``, to ``steps``.
 
@@ -107,8 +126,9 @@ class Workdir:
           advance: ``(state, step) -> (state, metrics)``, one step. Metrics are scalars; one that is a Python float
             rather than on the device was dear to compute, and is recorded in any case.
           batches_from: called once with the first step, to open the data there.
-          details: what a record of the metrics file holds besides scalars.
+          details: what a record of the metrics file holds besides; floats among it become events too.
           checkpoint_minutes: time between checkpoints.
+          finished: told all records after each, whether to stop before ``steps``.
 
         Returns:
           The state after the last step.
@@ -123,6 +143,8 @@ class Workdir:
                 state = checkpoints.restore(state)
                 self.console.print(f"resuming at step {start} of {steps}")
             self._drop_after(start)
+            if start >= steps or (start and finished(self.records())):
+                return state
             events = stack.enter_context(self._events(start))
             batches_from(start)
             every = max(1, steps // LINES)
@@ -133,22 +155,23 @@ class Workdir:
                     done = step + 1
                     dear = any(isinstance(value, float) for value in metrics.values())
                     record = done % every == 0 or done == steps or dear
-                    save = (
-                        time.monotonic() - saved > SECONDS_PER_MINUTE * checkpoint_minutes
-                        or interrupts
-                        or done == steps
-                    )
+                    save = time.monotonic() - saved > SECONDS_PER_MINUTE * checkpoint_minutes or interrupts
+                    last = done == steps
                     if record or save:
                         scalars = {name: float(value) for name, value in metrics.items()}
                         _require_finite(scalars, done, self.folder)
                     if record:
                         self._record(events, done, scalars, details(state))
                         meter.show(scalars)
+                        last = last or finished(self.records())
+                    save = save or last
                     meter.step()
                     if save:
                         checkpoints.save(done, state)
                         saved = time.monotonic()
-                    if interrupts and done < steps:
+                    if last:
+                        break
+                    if interrupts:
                         self.console.print(f"stopped at step {done}; run the same command again to go on")
                         raise KeyboardInterrupt
         return state
@@ -156,8 +179,9 @@ class Workdir:
     def _record(self, events: SummaryWriter, step: int, scalars: dict[str, float], details: dict[str, Any]) -> None:
         with self.metrics_file.open("a") as file:
             file.write(json.dumps({"step": step, **scalars, **details}) + "\n")
-        for name, value in scalars.items():
-            events.add_scalar(name, value, step)
+        for name, value in (scalars | details).items():
+            if isinstance(value, float):
+                events.add_scalar(name, value, step)
 
     @contextlib.contextmanager
     def _events(self, start: int) -> Iterator[SummaryWriter]:

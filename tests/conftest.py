@@ -5,9 +5,12 @@ import os
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 
+import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import pytest
 
+from autoderain_jax.candidates import CANDIDATES, add_candidate
 from autoderain_jax.network import NetworkConfig
 from experiments.config import RetrainConfig, SearchConfig
 from tests.samples import write_pairs
@@ -55,3 +58,14 @@ def retrain_config(search_config, tmp_path):
     }
     shared |= {"workdir": tmp_path / "retrain", "genotype": tmp_path / "genotype.json", "held_out": 0.2}
     return RetrainConfig(**shared, validations=2)
+
+
+@pytest.fixture
+def own_candidate():
+    """A candidate that is not ours, for one test."""
+
+    def own_candidate(features):
+        return nn.Sequential([nn.Conv(features, (1, 1)), jnp.tanh])
+
+    yield add_candidate(own_candidate)
+    del CANDIDATES["own_candidate"]

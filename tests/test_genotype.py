@@ -76,4 +76,4 @@ def test_genotype_of_another_network_is_refused(network_config):
 def test_uniform_network_checks_its_candidate(network_config):
     assert uniform(network_config, "conv3x3", "off").blocks["encoder0_block0"]["se"] == "off"
     with pytest.raises(InputError, match="unknown candidate"):
-        uniform(network_config, "conv1x1")
+        uniform(network_config, "conv7x7")

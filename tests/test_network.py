@@ -6,16 +6,15 @@ import pytest
 
 from autoderain_jax import blocks
 from autoderain_jax.genotype import inherit, one_hot_gates
-from autoderain_jax.mdarts import sample_gates
 from autoderain_jax.network import DerainNet, NetworkConfig, open_choices
-from autoderain_jax.search_space import CANDIDATES, candidate, initial_alphas
+from autoderain_jax.search_space import Supernet, initial_alphas, sample_gates
 from tests.samples import random_genotype
 
 
-def supernet(config, seed=0):
+def supernet(config, seed=0, shared=True):
     """A supernet with random weights everywhere (the head starts at zero otherwise), and random one-hot gates."""
     choices = open_choices(config)
-    network = DerainNet(config, choices)
+    network = DerainNet(config, choices, supernet=Supernet(shared))
     gates = sample_gates(jax.random.key(seed + 1), initial_alphas(choices))
     params = jax.jit(network.init)(jax.random.key(seed), jnp.zeros((1, 16, 16, 3)), gates)["params"]
     leaves, treedef = jax.tree.flatten(params)
@@ -24,9 +23,9 @@ def supernet(config, seed=0):
     return network, treedef.unflatten(noisy), gates
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_supernet_at_one_hot_gates_equals_the_derived_network(network_config, seed):
-    network, params, _ = supernet(network_config, seed)
+@pytest.mark.parametrize(("seed", "shared"), [(0, True), (1, True), (2, True), (3, False)])
+def test_supernet_at_one_hot_gates_equals_the_derived_network(network_config, seed, shared):
+    network, params, _ = supernet(network_config, seed, shared)
     genotype = random_genotype(network_config, seed)
     rainy = jax.random.uniform(jax.random.key(9), (2, 19, 22, 3))
     gates = one_hot_gates(network.choices, genotype)
@@ -37,31 +36,23 @@ def test_supernet_at_one_hot_gates_equals_the_derived_network(network_config, se
     assert float(jnp.linalg.norm(actual - expected) / jnp.linalg.norm(expected - rainy)) <= 1e-4
 
 
-class ExplicitSum(blocks.ChoiceConv):
-    """The definition: every candidate convolves, and the outputs are summed by their gates."""
-
-    @blocks.nn.compact
-    def __call__(self, x, gates=None):
-        weights = [self.param(name, candidate(name).init, x.shape[-1], self.features) for name in self.options]
-        bias = self.param("bias", blocks.nn.initializers.zeros_init(), (self.features,))
-        outputs = [candidate(name).apply(w, x) for name, w in zip(self.options, weights, strict=True)]
-        return sum(gate * output for gate, output in zip(gates, outputs, strict=True)) + bias
-
-
-def test_every_gate_gradient_equals_that_of_the_explicit_sum(monkeypatch):
-    config = NetworkConfig(width=6, blocks=(1, 1), candidates=tuple(CANDIDATES), reduction=2)
-    network, params, gates = supernet(config)
+@pytest.mark.parametrize("shared", [True, False])
+def test_every_gate_gradient_equals_that_of_the_mixture_in_output_space(shared):
+    config = NetworkConfig(
+        width=6, blocks=(1, 1), candidates=("conv5x5", "separable3x3", "conv_relu_conv"), reduction=2
+    )
+    network, params, gates = supernet(config, shared=shared)
     rainy, clean = jax.random.uniform(jax.random.key(9), (2, 2, 16, 16, 3))
 
-    def loss(gates):
-        return jnp.abs(network.apply({"params": params}, rainy, gates) - clean).mean()
+    def gradient(executor):
+        net = network.clone(supernet=Supernet(shared, executor))
+        return jax.jit(jax.grad(lambda g: jnp.abs(net.apply({"params": params}, rainy, g) - clean).mean()))(gates)
 
-    in_kernel_space = jax.jit(jax.grad(loss))(gates)
-    monkeypatch.setattr(blocks, "ChoiceConv", ExplicitSum)
-    explicit = jax.jit(jax.grad(lambda gates: loss(gates)))(gates)
-    for actual, expected in zip(jax.tree.leaves(in_kernel_space), jax.tree.leaves(explicit), strict=True):
-        assert float(jnp.linalg.norm(actual - expected) / jnp.linalg.norm(expected)) <= 1e-4
-        assert np.all(np.asarray(expected) != 0.0), "unselected gates have a gradient too"
+    expected = gradient("output")
+    for executor in ("kernel", "path"):
+        for actual, wanted in zip(jax.tree.leaves(gradient(executor)), jax.tree.leaves(expected), strict=True):
+            assert float(jnp.linalg.norm(actual - wanted) / jnp.linalg.norm(wanted)) <= 1e-4
+            assert np.all(np.asarray(wanted) != 0.0), "unselected gates have a gradient too"
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (2, 3), (17, 16), (31, 45)])

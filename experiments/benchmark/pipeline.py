@@ -5,10 +5,8 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-import math
 import os
 import statistics
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ from autoderain_jax.network import DerainNet
 from data_pipelines import BUILTIN, Pairs, open_pairs
 from data_pipelines.batches import as_floats, batches, fits
 from experiments import command
+from experiments.benchmark.timing import in_turn, ratio, seconds
 from experiments.config import Preset, retrain_preset
 from experiments.retrain import first_state, train_step
 
@@ -97,12 +96,12 @@ def _measure(config: PipelineConfig, preset: Preset, pairs: Pairs, watch_memory:
     streams = {name: batches(pairs, seed=0, stream=name, **size) for name in names}
     cut = jax.jit(as_floats)
     for stream in streams.values():
-        _run(lambda stream=stream: cut(next(stream)), -(-len(pairs) // training.batch))
+        seconds(lambda stream=stream: cut(next(stream)), -(-len(pairs) // training.batch))
     step = _Step(preset)
     fixed = jax.device_put(next(streams["tf"]))
     for batch in (fixed, *map(next, streams.values())):
         step(batch)
-    once = min(_run(lambda: step(fixed), 1) for _ in range(2))
+    once = min(seconds(lambda: step(fixed), 1) for _ in range(2))
     block = max(1, round(config.seconds / once))
     # The device's stream has nothing going on in the background, so that its steps can be compared one by one.
     blocks = {"device": (1, block * config.rounds), "tf": (block, config.rounds)}
@@ -110,9 +109,9 @@ def _measure(config: PipelineConfig, preset: Preset, pairs: Pairs, watch_memory:
     if once < LONG_STEP:
         for name in names:
             actions = {"fixed": lambda: step(fixed), "fed": lambda stream=streams[name]: step(next(stream))}
-            beside[name] = _in_turn(actions, *blocks[name])
+            beside[name] = in_turn(actions, *blocks[name])
     fixed_step = statistics.median([s for seconds in beside.values() for s in seconds["fixed"]] or [once])
-    alone = _in_turn({name: lambda stream=streams[name]: cut(next(stream)) for name in names}, 200, ROUNDS_ALONE)
+    alone = in_turn({name: lambda stream=streams[name]: cut(next(stream)) for name in names}, 200, ROUNDS_ALONE)
     for name in names:
         yield {
             "stream": name,
@@ -142,32 +141,9 @@ class _Step:
         return loss
 
 
-def _run(action: Callable[[], Any], times: int) -> float:
-    """Seconds that an action takes, on average over so many times."""
-    began = time.perf_counter()
-    for _ in range(times):
-        jax.block_until_ready(action())
-    return (time.perf_counter() - began) / times
-
-
-def _in_turn(actions: dict[str, Callable[[], Any]], times: int, rounds: int) -> dict[str, list[float]]:
-    """Seconds of each action by round, on average over so many times; each round begins with another action."""
-    seconds: dict[str, list[float]] = {name: [] for name in actions}
-    order = itertools.cycle(actions)
-    for _ in range(rounds):
-        for _ in actions:
-            name = next(order)
-            seconds[name].append(_run(actions[name], times))
-        next(order)
-    return seconds
-
-
-def _overhead(seconds: dict[str, list[float]]) -> dict[str, float]:
-    """Share by which fed steps take longer: the median over rounds, and its 95% interval by order statistics."""
-    shares = sorted(fed / fixed - 1 for fixed, fed in zip(seconds["fixed"], seconds["fed"], strict=True))
-    middle, reach = (len(shares) - 1) / 2, 0.98 * math.sqrt(len(shares))
-    low, high = max(0, math.floor(middle - reach)), min(len(shares) - 1, math.ceil(middle + reach))
-    return {"median": statistics.median(shares), "low": shares[low], "high": shares[high]}
+def _overhead(measured: dict[str, list[float]]) -> dict[str, float]:
+    """Share by which fed steps take longer, as ``ratio`` gives it."""
+    return {name: value - 1.0 for name, value in ratio(measured["fed"], measured["fixed"]).items()}
 
 
 def _growth(stream: Iterator, cut: Callable, count: int) -> float | None:

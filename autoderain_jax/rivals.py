@@ -1,0 +1,282 @@
+"""Other searches over the same space and network, to be compared with MDARTS: DARTS, NASP, ProxylessNAS, random.
+
+Each follows its paper in what defines it: what the forward pass evaluates, at which point gradients are taken, and how
+alphas move. The rest (space, network, optimiser of the weights, price of computation, number of steps) is what MDARTS
+has, so that they differ in the search alone; that setting is ours.
+
+========== ============================== ============================== =========================================
+name       gate step evaluates            weight step trains             memory, by activations
+========== ============================== ============================== =========================================
+mdarts     one path                       one path                       one model
+darts      the mixture of all candidates  the mixture of all candidates  all candidates
+folded     one convolution: the mixture   the same                       one model
+nasp       every candidate                one path                       all candidates in the gate step
+proxyless  two sampled paths              one sampled path               two models in the gate step
+random     nothing                        a random path                  one model
+========== ============================== ============================== =========================================
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from autoderain_jax.mdarts import (
+    Cost,
+    Explore,
+    Loss,
+    Search,
+    SearchState,
+    first_state,
+    mdarts,
+    move_alphas,
+    no_cost,
+    priced,
+    record_share,
+    train_weights,
+)
+from autoderain_jax.proximal import box_gradient, proximal_gradient
+from autoderain_jax.search_space import Choices, Rows, Supernet, map_rows, sample_gates, shared_gates
+
+
+def darts(
+    loss: Loss,
+    params_optimiser: optax.GradientTransformation,
+    alphas_optimiser: optax.GradientTransformation,
+    cost: Cost = no_cost,
+    explore: Explore = sample_gates,
+    share_decay: float = 0.99,
+) -> Search:
+    """First-order DARTS (Liu et al., ICLR 2019): softmax of the alphas weighs all candidates, in both steps.
+
+    On a supernet that runs choices in output space this is DARTS as published; in kernel space the mixture folds into
+    one convolution (named ``folded``, ours). Arguments as for ``mdarts``; there is no warm-up in the paper, and
+    ``explore`` is used only where one is asked for.
+    """
+
+    def init(params, choices: Choices) -> SearchState:
+        alphas = jax.tree.map(jnp.zeros_like, _rows(choices))
+        return first_state(params, alphas, choices, params_optimiser, alphas_optimiser)
+
+    def warmup(state: SearchState, train, rng):
+        return train_weights(loss, params_optimiser, state, explore(rng, state.alphas), train)
+
+    def gates(state: SearchState, held_out, rng):
+        del rng
+        objective = priced(loss, cost, state.params, held_out)
+        before = softmax(state.alphas)
+        state, metrics = move_alphas(lambda alphas: objective(softmax(alphas)), alphas_optimiser, state, state.alphas)
+        return record_share(state, before, softmax(state.alphas), share_decay), metrics
+
+    def weights(state: SearchState, train, rng):
+        del rng
+        return train_weights(loss, params_optimiser, state, softmax(state.alphas), train)
+
+    return Search(init, warmup, gates, weights)
+
+
+def proxyless(
+    loss: Loss,
+    params_optimiser: optax.GradientTransformation,
+    alphas_optimiser: optax.GradientTransformation,
+    cost: Cost = no_cost,
+    explore: Explore = sample_gates,
+    share_decay: float = 0.99,
+) -> Search:
+    """ProxylessNAS with binary gates (Cai et al., ICLR 2019): two sampled paths compete in each gate step.
+
+    Every choice samples two candidates by its probabilities; one of them is active, the other is run beside it for the
+    gradient of its gate. Their two alphas move, and are shifted together so that the probabilities of the candidates
+    not sampled stay what they were. Weight steps train a path sampled by the probabilities.
+    """
+
+    def init(params, choices: Choices) -> SearchState:
+        alphas = jax.tree.map(jnp.zeros_like, _rows(choices))
+        return first_state(params, alphas, choices, params_optimiser, alphas_optimiser)
+
+    def warmup(state: SearchState, train, rng):
+        return train_weights(loss, params_optimiser, state, explore(rng, state.alphas), train)
+
+    def gates(state: SearchState, held_out, rng):
+        pairs = _each(rng, lambda key, row: _sample_two(key, row), state.alphas)
+        before = state.alphas
+        objective = priced(loss, lambda paths: cost(_sum_paths(paths)), state.params, held_out)
+        paths = jax.tree.map(lambda pair: pair * jnp.array([[1.0], [0.0]]), pairs)
+        grads, metrics = jax.grad(objective, has_aux=True)(paths)
+        grads = jax.tree.map(_two_alphas_gradient, state.alphas, pairs, grads)
+        updates, alphas_opt = alphas_optimiser.update(grads, state.alphas_opt, before)
+        # Adam's momentum would move candidates that were not sampled.
+        moved = jax.tree.map(lambda row, update, pair: row + update * pair.sum(0), before, updates, pairs)
+        alphas = jax.tree.map(_keep_probability, before, moved, pairs)
+        state = state._replace(alphas=alphas, alphas_opt=alphas_opt)
+        return record_share(state, softmax(before), softmax(alphas), share_decay), metrics
+
+    def weights(state: SearchState, train, rng):
+        path = _each(rng, lambda key, row: _sample(key, row), state.alphas)
+        return train_weights(loss, params_optimiser, state, path, train)
+
+    return Search(init, warmup, gates, weights)
+
+
+def random(
+    loss: Loss,
+    params_optimiser: optax.GradientTransformation,
+    alphas_optimiser: optax.GradientTransformation,
+    cost: Cost = no_cost,
+    explore: Explore = sample_gates,
+    share_decay: float = 0.99,
+) -> Search:
+    """Random search with shared weights (Li and Talwalkar, UAI 2019): all steps train random paths.
+
+    There are no alphas to move; ``best_of_random`` chooses among random paths in the end. The gate step does nothing.
+    """
+    search = mdarts(loss, params_optimiser, alphas_optimiser, cost, explore, share_decay)
+    return search._replace(gates=lambda state, held_out, rng: (state, {}), weights=search.warmup)
+
+
+def best_of_random(evaluate: Callable[[Rows], jax.Array], rows: Rows, rng: jax.Array, samples: int) -> Rows:
+    """The best of so many random paths.
+
+    Args:
+      evaluate: ``gates -> scalar``, what to minimise: loss on held-out data plus price.
+      rows: rows of the form of the gates.
+      rng: draws the paths.
+      samples: how many paths.
+
+    Returns:
+      The gates of the path with the least value.
+    """
+    paths: Iterable[Rows] = (sample_gates(jax.random.fold_in(rng, i), rows) for i in range(samples))
+    return min(paths, key=lambda gates: float(evaluate(gates)))
+
+
+def softmax(alphas: Rows) -> Rows:
+    """Softmax of every row."""
+    return map_rows(lambda rows: jax.nn.softmax(rows, -1), alphas)
+
+
+def adam(learning_rate: optax.ScalarOrSchedule) -> optax.GradientTransformation:
+    """Adam with the momentum that DARTS and ProxylessNAS use for alphas."""
+    return optax.flatten(optax.adam(learning_rate, b1=0.5))
+
+
+AlgorithmName = Literal["mdarts", "darts", "folded", "nasp", "proxyless", "random"]
+Kernels = Literal["shared", "own"]
+
+
+class Algorithm(NamedTuple):
+    """A search algorithm with what it needs.
+
+    Attributes:
+      search: builds it, called as ``mdarts`` is.
+      optimiser: ``learning_rate -> optimiser of the alphas``.
+      supernet: the supernet it runs on, as published; MDARTS's is ours.
+      learning_rate: of the alphas, unless another is asked for.
+      warmup: share of the steps that are warm-up, unless another is asked for.
+      gates_executor: how its gate step runs the supernet, where that differs.
+      preference: from alphas to rows that sum to one.
+    """
+
+    search: Callable[..., Search]
+    optimiser: Callable[..., optax.GradientTransformation]
+    supernet: Supernet
+    learning_rate: float
+    warmup: float
+    gates_executor: str | None = None
+    preference: Callable[[Rows], Rows] = lambda alphas: alphas
+
+    def with_kernels(self, kernels: Kernels | None) -> Algorithm:
+        """The same with shared kernels or weights of their own; None leaves it as it is."""
+        if kernels is None:
+            return self
+        return self._replace(supernet=dataclasses.replace(self.supernet, shared=kernels == "shared"))
+
+    def build(
+        self,
+        loss_on: Callable[[Supernet], Loss],
+        choices: Choices,
+        params_optimiser: optax.GradientTransformation,
+        alphas_optimiser: optax.GradientTransformation,
+        cost: Cost = no_cost,
+    ) -> Search:
+        """The search on the supernets that it needs.
+
+        Args:
+          loss_on: the loss ``(params, gates, batch) -> scalar`` on a supernet that keeps weights and runs as told.
+          choices: the open choices.
+          params_optimiser, alphas_optimiser, cost: as for ``mdarts``.
+        """
+
+        def on(supernet: Supernet) -> Search:
+            shared = self.supernet.shared
+            explore = (lambda rng, alphas: shared_gates(rng, choices)) if shared else sample_gates
+            return self.search(loss_on(supernet), params_optimiser, alphas_optimiser, cost, explore)
+
+        search = on(self.supernet)
+        if self.gates_executor:
+            search = search._replace(gates=on(dataclasses.replace(self.supernet, executor=self.gates_executor)).gates)
+        return search
+
+
+ALONE = Supernet(shared=False)
+"""Kernel space, with weights of its own for every candidate."""
+MIXED = Supernet(shared=False, executor="output")
+"""Output space, with weights of its own for every candidate."""
+
+ALGORITHMS: dict[AlgorithmName, Algorithm] = {
+    "mdarts": Algorithm(mdarts, proximal_gradient, Supernet(), 6e-3, 0.5),
+    "darts": Algorithm(darts, adam, MIXED, 3e-3, 0.0, preference=softmax),
+    "folded": Algorithm(darts, adam, Supernet(), 3e-3, 0.0, preference=softmax),
+    "nasp": Algorithm(mdarts, box_gradient, ALONE, 6e-3, 0.0, gates_executor="output"),
+    "proxyless": Algorithm(proxyless, adam, ALONE, 6e-3, 0.0, preference=softmax),
+    "random": Algorithm(random, proximal_gradient, ALONE, 0.0, 0.0),
+}
+"""Every algorithm by name."""
+
+
+def _rows(choices: Choices) -> Rows:
+    return {
+        block: {name: jnp.zeros((len(options),), jnp.float32) for name, options in rows.items()}
+        for block, rows in choices.items()
+    }
+
+
+def _each(rng: jax.Array, function: Callable, rows: Rows) -> Rows:
+    """Maps ``(key, row)`` over all rows, each with a key of its own."""
+    leaves, treedef = jax.tree.flatten(rows)
+    return treedef.unflatten(
+        [function(key, row) for key, row in zip(jax.random.split(rng, len(leaves)), leaves, strict=True)]
+    )
+
+
+def _sample(rng: jax.Array, row: jax.Array) -> jax.Array:
+    return jax.nn.one_hot(jax.random.categorical(rng, row), row.shape[-1])
+
+
+def _sample_two(rng: jax.Array, row: jax.Array) -> jax.Array:
+    """Two different candidates by their probabilities, one-hot, (2, K), the first as drawn first: the Gumbel trick."""
+    _, picks = jax.lax.top_k(row + jax.random.gumbel(rng, row.shape), 2)
+    return jax.nn.one_hot(picks, row.shape[-1])
+
+
+def _sum_paths(paths: Rows) -> Rows:
+    return jax.tree.map(lambda pair: pair.sum(0), paths)
+
+
+def _two_alphas_gradient(row: jax.Array, pair: jax.Array, grads: jax.Array) -> jax.Array:
+    """From the gradients of two gates to those of their alphas, by the softmax over the two; zero elsewhere."""
+    of_gates = jnp.einsum("pk,pk->p", pair, grads)
+    probabilities = jax.nn.softmax(pair @ row)
+    of_alphas = probabilities * (of_gates - probabilities @ of_gates)
+    return of_alphas @ pair
+
+
+def _keep_probability(before: jax.Array, after: jax.Array, pair: jax.Array) -> jax.Array:
+    """Shifts the two alphas of ``pair`` so that their probabilities sum to what they did before."""
+    shift = jax.nn.logsumexp(pair @ before) - jax.nn.logsumexp(pair @ after)
+    return after + shift * pair.sum(0)

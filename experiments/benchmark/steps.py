@@ -1,0 +1,239 @@
+"""The steps of every search, beside the training step of a single model: what ``memory`` and ``speed`` measure."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from autoderain_jax.candidates import CANDIDATES
+from autoderain_jax.cost import macs
+from autoderain_jax.errors import InputError
+from autoderain_jax.genotype import Genotype, uniform
+from autoderain_jax.network import DerainNet, NetworkConfig
+from autoderain_jax.rivals import ALGORITHMS, AlgorithmName, Kernels
+from experiments.config import Preset, SearchConfig, search_preset
+from experiments.memory import step_memory
+from experiments.retrain import first_state, train_step
+from experiments.search import build
+
+LARGEST = "conv5x5"
+"""The candidate that contains all linear ones; the single model of it, with SE, is what ratios are to."""
+LINEAR = tuple(name for name, candidate in CANDIDATES.items() if candidate.linear)
+
+
+@dataclasses.dataclass(frozen=True)
+class StepsConfig:
+    """What is common to the benchmarks of memory and speed."""
+
+    preset: Preset = "small"
+    """Network, batch and patch that are measured first; the options below vary one of them at a time."""
+    algorithms: tuple[AlgorithmName, ...] = ("mdarts", "darts")
+    """Searches whose steps are measured."""
+    kernels: Kernels | None = None
+    """Weights of linear candidates: shared or own. Default: as the algorithms have them."""
+    genotype: Path | None = None
+    """A network found, measured beside the single model of the largest candidate."""
+    batches: tuple[int, ...] = ()
+    """Vary the patches per step."""
+    patches: tuple[int, ...] = ()
+    """Vary the side of the patches in pixels."""
+    candidates: tuple[int, ...] = ()
+    """Vary the number of candidates of every convolution, 2 to 10."""
+    depths: tuple[int, ...] = ()
+    """Vary the depth: RSEBs of every level, in multiples of the preset's."""
+    json: bool = False
+    """Print one JSON object a line instead of a table."""
+    plot: Path | None = None
+    """Draw the ratios to the single model as an SVG file."""
+
+    def check(self) -> None:
+        """Raises ``InputError`` naming the first option whose value makes no sense."""
+        for name in ("batches", "patches", "depths"):
+            for value in getattr(self, name):
+                if value < 1:
+                    raise InputError(f"--{name} must be positive, not {value}")
+        for count in self.candidates:
+            if not 2 <= count <= len(LINEAR):
+                raise InputError(f"--candidates must be 2 to {len(LINEAR)}, not {count}")
+        if self.plot is not None and self.plot.suffix != ".svg":
+            raise InputError(f"--plot must end in .svg, not {self.plot.name}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """One point at which steps are measured.
+
+    Attributes:
+      varied: what distinguishes it: ``preset``, ``batch``, ``patch``, ``candidates`` or ``depth``.
+      value: of what is varied.
+      config: of the search; its algorithm is to be replaced.
+    """
+
+    varied: str
+    value: Any
+    config: SearchConfig
+
+    def describe(self) -> dict[str, Any]:
+        """The setting as JSON values."""
+        network = self.config.network
+        return {
+            "varied": self.varied,
+            "value": self.value,
+            "batch": self.config.batch,
+            "patch": self.config.patch,
+            "candidates": len(network.candidates),
+            "width": network.width,
+            "blocks": list(network.blocks),
+            "kernels": self.config.kernels,
+        }
+
+
+def settings(config: StepsConfig) -> Iterator[Setting]:
+    """The preset, and every variation of it."""
+    base = dataclasses.replace(search_preset(config.preset), kernels=config.kernels)
+    yield Setting("preset", config.preset, base)
+    for batch in config.batches:
+        yield Setting("batch", batch, dataclasses.replace(base, batch=batch))
+    for patch in config.patches:
+        yield Setting("patch", patch, dataclasses.replace(base, patch=patch))
+    for count in config.candidates:
+        # The largest is always among them, so that the single model stays what it is.
+        names = (LARGEST, *(name for name in LINEAR if name != LARGEST))[:count]
+        yield Setting("candidates", count, _with_network(base, candidates=names))
+    for depth in config.depths:
+        blocks = tuple(depth * count for count in base.network.blocks)
+        yield Setting("depth", depth, _with_network(base, blocks=blocks))
+
+
+def _with_network(config: SearchConfig, **changes: Any) -> SearchConfig:
+    return dataclasses.replace(config, network=dataclasses.replace(config.network, **changes))
+
+
+class Step:
+    """One compiled step.
+
+    Args:
+      function: ``(state, *rest) -> (state, ...)``; the state is donated.
+      first_state: makes the state, jitted when it is needed; its shapes are enough to compile.
+      rest: the other arguments.
+
+    Attributes:
+      trace_seconds, compile_seconds: of tracing and lowering, and of compiling.
+      memory: bytes.
+      flops: operations as XLA counts them, or None where it does not.
+      held: bytes of parameters and optimisers' states.
+    """
+
+    def __init__(self, function: Callable, first_state: Callable[[], Any], rest: tuple[Any, ...]):
+        self._first_state, self._rest, self._state = first_state, rest, None
+        shapes = jax.eval_shape(first_state)
+        began = time.perf_counter()
+        lowered = jax.jit(function, donate_argnums=0).lower(shapes, *rest)
+        traced = time.perf_counter()
+        self._compiled = lowered.compile()
+        self.trace_seconds, self.compile_seconds = traced - began, time.perf_counter() - traced
+        self.memory = step_memory(self._compiled)
+        self.flops = (self._compiled.cost_analysis() or {}).get("flops")
+        self.held = _bytes(shapes)
+
+    def __call__(self) -> Any:
+        """Runs the step on the state that it left."""
+        if self._state is None:
+            self._state = jax.jit(self._first_state)()
+        self._state, *_ = self._compiled(self._state, *self._rest)
+        return self._state
+
+    def release(self) -> None:
+        """Forgets the state; the next run begins from a first one."""
+        self._state = None
+
+
+def single_step(config: SearchConfig, genotype: Genotype) -> Step:
+    """The training step of a derived network, as retraining runs it."""
+    network = DerainNet(config.network, genotype.choices)
+    optimiser = optax.adam(optax.cosine_decay_schedule(config.learning_rate, config.steps))
+    update = train_step(network, optimiser, config.loss)
+
+    def step(state, batch):
+        params, opt_state, loss = update(*state, batch)
+        return (params, opt_state), loss
+
+    def first():
+        state = first_state(network, optimiser, config)
+        return state.params, state.opt_state
+
+    return Step(step, first, (_batch(config),))
+
+
+def search_steps(config: SearchConfig, algorithm: AlgorithmName) -> Iterator[tuple[str, Step]]:
+    """The steps of a search: ``weights``, ``gates``, ``both`` in one program, and ``warmup`` where there is one.
+
+    Algorithms without alphas have ``weights`` alone.
+    """
+    config = dataclasses.replace(config, algorithm=algorithm)
+    built = build(config, macs(config.network, config.patch))
+    search, key, batch = built.search, jax.random.key(0), _batch(config)
+
+    def first():
+        return built.first_state(key)
+
+    if ALGORITHMS[algorithm].warmup:
+        yield "warmup", Step(search.warmup, first, (batch, key))
+    yield "weights", Step(search.weights, first, (batch, key))
+    if algorithm != "random":
+        yield "gates", Step(search.gates, first, (batch, key))
+        yield "both", Step(search.step, first, (batch, batch, key))
+
+
+def largest(network: NetworkConfig) -> Genotype:
+    """The network of the largest candidate everywhere, with SE."""
+    return uniform(network, LARGEST, "on")
+
+
+def found(config: StepsConfig, setting: Setting) -> Genotype | None:
+    """The network found that was given, where it fits the setting."""
+    if config.genotype is None:
+        return None
+    genotype = Genotype.load(config.genotype)
+    if setting.varied == "preset":
+        genotype.check_fits(setting.config.network, str(config.genotype))
+    return genotype if set(genotype.blocks) == set(setting.config.network.block_names()) else None
+
+
+def _batch(config: SearchConfig) -> dict[str, np.ndarray]:
+    draw = np.random.RandomState(0)
+    shape = (config.batch, config.patch, config.patch, 3)
+    return {name: draw.randint(256, size=shape).astype(np.uint8) for name in ("rainy", "clean")}
+
+
+def _bytes(tree: Any) -> int:
+    return sum(int(leaf.size) * jnp.dtype(leaf.dtype).itemsize for leaf in jax.tree.leaves(tree) if _is_plain(leaf))
+
+
+def _is_plain(leaf: Any) -> bool:
+    return not jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.extended)
+
+
+def measured_steps(
+    config: StepsConfig, setting: Setting, progress: Callable[[str], None]
+) -> dict[tuple[str, str], Step]:
+    """All steps of a setting, compiled, by names of algorithm and step; ``("single", "weights")`` is the first."""
+    steps: dict[tuple[str, str], Step] = {}
+    progress(f"compiling {setting.varied} {setting.value}: single")
+    steps["single", "weights"] = single_step(setting.config, largest(setting.config.network))
+    genotype = found(config, setting)
+    if genotype is not None:
+        steps["found", "weights"] = single_step(setting.config, genotype)
+    for algorithm in config.algorithms:
+        progress(f"compiling {setting.varied} {setting.value}: {algorithm}")
+        for name, step in search_steps(setting.config, algorithm):
+            steps[algorithm, name] = step
+    return steps

@@ -1,0 +1,96 @@
+"""Is a search healthy? Measures of its choices over the steps, and warnings in words.
+
+All of it is read from the run's records, so that a resumed run comes to the same conclusions.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from typing import Any
+
+import numpy as np
+
+from autoderain_jax.mdarts import SearchState
+from autoderain_jax.network import NetworkConfig, open_choices
+from autoderain_jax.search_space import Rows
+
+Record = dict[str, Any]
+
+COLLAPSED = 0.9
+"""Share of the convolutions of one kind from which on a search counts as collapsed."""
+STAGNANT = 0.02
+"""Change of the mean entropy below which alphas count as not having moved."""
+RESTLESS = 0.1
+"""Share of the choices that flip in a step from which on a search counts as unsettled."""
+
+
+def measures(state: SearchState, preference: Rows, config: NetworkConfig) -> dict[str, float]:
+    """What a record tells of a search's health; all are scalars.
+
+    Args:
+      state: of the search, on the host.
+      preference: alphas as rows that sum to one.
+      config: the network's.
+
+    Returns:
+      ``entropy``, the mean over all choices of the entropy of their preference, 1 where all options are equal and 0
+      where one has it all; ``flips``, the share of choices whose leading option changed in a step, on recent average;
+      ``share/OPTION``, the share of the convolutions that an option leads; and ``share/se_on``, that of SE choices.
+    """
+    entropies = [_entropy(row) for rows in preference.values() for row in rows.values()]
+    kinds: dict[str, list[str]] = {"conv": [], "se": []}
+    for block, rows in open_choices(config).items():
+        for name, options in rows.items():
+            kinds["se" if name == "se" else "conv"].append(options[int(np.argmax(state.share[block][name]))])
+    counts = Counter(kinds["conv"])
+    shares = {f"share/{option}": counts[option] / len(kinds["conv"]) for option in config.candidates}
+    shares["share/se_on"] = kinds["se"].count("on") / len(kinds["se"])
+    return {"entropy": float(np.mean(entropies)), "flips": float(state.flips), **shares}
+
+
+def choices_of(share: Rows) -> str:
+    """The leading option of every choice, as a text of digits that records compare."""
+    return " ".join(str(int(np.argmax(row))) for rows in share.values() for row in rows.values())
+
+
+def settled(records: list[Record], steps: int) -> bool:
+    """Whether no choice has changed for so many steps since alphas began to move."""
+    moving = [record for record in records if "held_out_loss" in record]
+    if not moving:
+        return False
+    last = moving[-1]
+    since = next((r for r in reversed(moving) if r["choices"] != last["choices"]), moving[0])
+    return last["step"] - since["step"] >= steps
+
+
+def warnings(records: list[Record], config: NetworkConfig, prices: Rows) -> list[str]:
+    """What went wrong with a finished search, each with what may help; none if it is well."""
+    moving = [record for record in records if "held_out_loss" in record]
+    if not moving:
+        return []
+    found, last = [], moving[-1]
+    row = np.asarray(next(iter(prices.values()))["conv_a"])
+    for option in config.candidates:
+        if last[f"share/{option}"] >= COLLAPSED:
+            price = row[config.candidates.index(option)]
+            help_ = {row.min(): ", the cheapest: lower --cost-weight", row.max(): ", the dearest: raise --cost-weight"}
+            found.append(
+                f"collapse: {last[f'share/{option}']:.0%} of the convolutions are {option}{help_.get(price, '')}"
+            )
+    if abs(last["entropy"] - 1.0) < STAGNANT:
+        found.append(
+            "stagnation: the alphas have hardly moved, so that choices are chance; "
+            "raise --steps, --alphas-learning-rate or lower --warmup"
+        )
+    if last["flips"] > RESTLESS:
+        found.append(
+            f"restless: {last['flips']:.0%} of the choices still change in a step, being near ties; "
+            "raise --steps, --batch or --cost-weight, or lower --alphas-learning-rate"
+        )
+    return found
+
+
+def _entropy(row: Any) -> float:
+    p = np.clip(np.asarray(row, np.float64), 1e-12, 1.0)
+    return float(-(p * np.log(p)).sum() / math.log(len(p)))
