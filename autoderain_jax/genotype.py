@@ -101,7 +101,8 @@ def _check_row(row: Any, where: str) -> None:
     for name, option in row.items():
         kind, known = ("SE option", SE_OPTIONS) if name == "se" else ("candidate", tuple(CANDIDATES))
         if option not in known:
-            raise InputError(f"{where}, {name}: unknown {kind} {option!r}; known are {', '.join(known)}")
+            yours = "" if name == "se" else "; one of your own needs --imports MODULE"
+            raise InputError(f"{where}, {name}: unknown {kind} {option!r}; known are {', '.join(known)}{yours}")
 
 
 def derive(choices: Choices, rows: Rows, rng: jax.Array, origin: Mapping[str, Any] | None = None) -> Genotype:

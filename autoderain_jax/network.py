@@ -53,7 +53,10 @@ class NetworkConfig:
         for name in self.candidates:
             if name not in CANDIDATES:
                 known = ", ".join(CANDIDATES)
-                raise InputError(f"{source}.candidates: unknown candidate {name!r}; known are {known}")
+                raise InputError(
+                    f"{source}.candidates: unknown candidate {name!r}; known are {known}; "
+                    "one of your own needs --imports MODULE"
+                )
 
     @classmethod
     def from_json(cls, content: Any, source: str) -> NetworkConfig:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
+import itertools
 import math
 import sys
 from collections.abc import Callable, Sequence
@@ -32,6 +34,23 @@ def peek(option: str, args: Sequence[str]) -> str | None:
     return None
 
 
+def import_modules(args: Sequence[str]) -> None:
+    """Imports the modules that ``--imports`` names: they may add candidates, which everything after must know.
+
+    Raises:
+      InputError: there is no such module.
+    """
+    for i, word in enumerate(args):
+        if word == "--imports":
+            for name in itertools.takewhile(lambda word: not word.startswith("-"), args[i + 1 :]):
+                try:
+                    importlib.import_module(name)
+                except ModuleNotFoundError as error:
+                    if error.name != name:
+                        raise
+                    raise InputError(f"--imports: there is no module {name!r} here or on the Python path") from None
+
+
 def run(main: Callable[[], int | None]) -> None:
     """Runs a command and exits: 0 on success, 2 with one sentence on bad input, 130 when interrupted."""
     for stream in (sys.stdout, sys.stderr):
@@ -39,6 +58,7 @@ def run(main: Callable[[], int | None]) -> None:
         with contextlib.suppress(AttributeError):
             stream.reconfigure(errors="backslashreplace")
     try:
+        import_modules(sys.argv[1:])
         code = main() or 0
     except InputError as error:
         say(f"error: {error}")

@@ -58,6 +58,8 @@ class TrainingConfig:
     """Minutes between checkpoints; one is also saved at the end and when the run is interrupted."""
     held_out: float = 0.05
     """Share of the training images held out, whole, for choices."""
+    imports: tuple[str, ...] = ()
+    """Python modules to import first, such as ones that add candidates."""
     network: NetworkConfig = dataclasses.field(default_factory=lambda: NetworkConfig(width=12, blocks=(1, 1)))
     """Shape of the network."""
 

@@ -25,6 +25,8 @@ class DerainConfig:
     """Photographs, or folders of photographs."""
     output: Path
     """Folder for the restored photographs; never one that an input lies in."""
+    imports: tuple[str, ...] = ()
+    """Python modules to import first, such as ones that add candidates."""
     model: Path | None = None
     """Model folder, as retraining writes it; without it, the model that comes with the package."""
 

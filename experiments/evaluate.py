@@ -34,6 +34,8 @@ class EvaluateConfig:
 
     workdir: Path
     """Folder for scores.csv and scores.json."""
+    imports: tuple[str, ...] = ()
+    """Python modules to import first, such as ones that add candidates."""
     model: Path | None = None
     """Model folder, as retraining writes it."""
     data: str = BUILTIN

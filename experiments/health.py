@@ -5,6 +5,7 @@ All of it is read from the run's records, so that a resumed run comes to the sam
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
 from typing import Any
@@ -60,8 +61,8 @@ def settled(records: list[Record], steps: int) -> bool:
     if not moving:
         return False
     last = moving[-1]
-    since = next((r for r in reversed(moving) if r["choices"] != last["choices"]), moving[0])
-    return last["step"] - since["step"] >= steps
+    same = itertools.takewhile(lambda record: record["choices"] == last["choices"], reversed(moving))
+    return last["step"] - min(record["step"] for record in same) >= steps
 
 
 def warnings(records: list[Record], config: NetworkConfig, prices: Rows) -> list[str]:

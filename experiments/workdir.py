@@ -272,6 +272,6 @@ def _replace(path: Path, text: str) -> None:
 
 def _plain(config: Any) -> dict[str, Any]:
     """A configuration as JSON values, without what may differ between the parts of one run."""
-    free = ("workdir", "checkpoint_minutes", "genotype", "stream", "data_root")
+    free = ("workdir", "checkpoint_minutes", "genotype", "stream", "data_root", "imports")
     values = {name: value for name, value in dataclasses.asdict(config).items() if name not in free}
     return json.loads(json.dumps(values, default=str))

@@ -2,9 +2,11 @@
 
 import signal
 
+import jax
 import pytest
 
 from autoderain_jax.checkpoints import Checkpoints
+from autoderain_jax.cost import macs
 from experiments import command, search
 
 
@@ -31,7 +33,8 @@ def interrupt_at(monkeypatch, module, batch):
 
 
 def final_state(config):
-    _, state = search.build(config)
+    built = search.build(config, macs(config.network, config.patch))
+    state = jax.jit(built.first_state)(jax.random.key(config.seed))
     with Checkpoints(config.workdir / "checkpoints") as checkpoints:
         assert checkpoints.latest == config.steps
         return checkpoints.restore(state)

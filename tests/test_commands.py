@@ -14,13 +14,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from autoderain_jax import Genotype, Model
+from autoderain_jax import Genotype, Model, cost
+from autoderain_jax.candidates import CANDIDATES
 from autoderain_jax.checkpoints import Checkpoints
 from autoderain_jax.metrics import score
 from data_pipelines import audit
 from data_pipelines.images import read_rgb
 from data_pipelines.synthetic import Rain, add_rain, photograph
-from experiments import command, derain, evaluate, planted, retrain, search, workdir
+from experiments import command, derain, evaluate, health, planted, retrain, search, workdir
 from tests.running import final_state, interrupt_at, run
 from tests.samples import random_genotype, write_pairs
 
@@ -39,7 +40,8 @@ def test_search_writes_its_results(search_config):
     assert records[2]["alphas"]["encoder0_block0"]["conv_a"] == [0.2] * 5
     assert records[5]["alphas"]["encoder0_block0"]["conv_a"] != [0.2] * 5
     report = (folder / "report.html").read_text()
-    assert report.count("<svg") == 3
+    assert report.count("<svg") == 5
+    assert "stagnation: the alphas have hardly moved" in report
     assert report.count("data:image/webp;base64,") == 1
     assert 'src="http' not in report
     assert list(folder.glob("events.out.tfevents.*"))
@@ -60,6 +62,78 @@ def test_stopped_and_resumed_search_equals_an_unbroken_one_bit_for_bit(search_co
         assert (broken.workdir / name).read_text() == (search_config.workdir / name).read_text()
 
 
+@pytest.mark.parametrize("algorithm", ["darts", "random"])
+def test_other_algorithms_search_too(search_config, network_config, algorithm):
+    network = dataclasses.replace(network_config, candidates=("conv5x5", "separable3x3"))
+    search_config = dataclasses.replace(search_config, network=network)
+    genotype = search.search(dataclasses.replace(search_config, algorithm=algorithm, random_paths=3))
+    assert genotype.origin["algorithm"] == algorithm
+    genotype.check_fits(search_config.network)
+    records = [json.loads(line) for line in (search_config.workdir / "metrics.jsonl").read_text().splitlines()]
+    for row in records[-1]["alphas"]["encoder0_block0"].values():
+        assert sum(row) == pytest.approx(1.0, abs=1e-4)
+
+
+def test_a_candidate_of_ones_own_goes_all_the_way(search_config, monkeypatch, capfd, tmp_path):
+    (tmp_path / "own_candidates.py").write_text(
+        "import flax.linen as nn\n"
+        "from autoderain_jax import add_candidate\n\n"
+        "@add_candidate\n"
+        "def squares(features):\n"
+        "    return nn.Sequential([nn.Conv(features, (1, 1)), lambda x: x * x])\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    data, folder = search_config.data, tmp_path / "search"
+    options = ["--imports", "own_candidates", "--data", data, "--steps", 4, "--batch", 2, "--patch", 16]
+    network = ["--network.width", 6, "--network.blocks", 1, "--network.candidates", "conv3x3", "squares"]
+    try:
+        assert run(monkeypatch, capfd, search, *options, *network, "--workdir", folder)[0] == 0
+        genotype = folder / "genotype.json"
+        content = json.loads(genotype.read_text())
+        content["blocks"]["bottleneck_block0"] = {"conv_a": "conv3x3", "conv_b": "squares", "se": "on"}
+        genotype.write_text(json.dumps(content))
+        arguments = (*options, "--genotype", genotype, "--held-out", 0.2, "--workdir", tmp_path / "retrain")
+        code, _, err = run(monkeypatch, capfd, retrain, *arguments)
+        assert (code, err) == (0, "")
+        model, photo = tmp_path / "retrain" / "model", next((tmp_path / "data" / "test").rglob("*.png"))
+        arguments = (photo, "--model", model, "--output", tmp_path / "out")
+        assert run(monkeypatch, capfd, derain, "--imports", "own_candidates", *arguments)[0] == 0
+        del CANDIDATES["squares"]
+        code, _, err = run(monkeypatch, capfd, derain, *arguments)
+        assert code == 2
+        assert "unknown candidate 'squares'" in err
+        assert "--imports" in err
+        code, _, err = run(monkeypatch, capfd, derain, "--imports", "nowhere", *arguments)
+        assert (code, err) == (2, "error: --imports: there is no module 'nowhere' here or on the Python path\n")
+    finally:
+        CANDIDATES.pop("squares", None)
+
+
+def test_search_by_latency_keeps_the_prices_it_measured(search_config, network_config, monkeypatch):
+    network = dataclasses.replace(network_config, candidates=("conv5x5", "separable3x3"))
+    config = dataclasses.replace(search_config, network=network, cost="latency", cost_weight=0.1)
+    search.search(config)
+    prices = json.loads((config.workdir / "prices.json").read_text())
+    assert all(price > 0 for price in prices["encoder0_block0"]["conv_a"])
+    monkeypatch.setitem(cost.PRICES, "latency", None)
+    search.search(config)
+    assert json.loads((config.workdir / "prices.json").read_text()) == prices
+
+
+def test_search_stops_early_and_stays_stopped(search_config):
+    config = dataclasses.replace(
+        search_config, steps=40, warmup=0.1, alphas_learning_rate=0.5, cost_weight=1e3, early_stop=8
+    )
+    search.search(config)
+    metrics = (config.workdir / "metrics.jsonl").read_text()
+    stopped = json.loads(metrics.splitlines()[-1])["step"]
+    assert stopped < 40
+    (config.workdir / "genotype.json").unlink()
+    search.search(config)
+    assert (config.workdir / "metrics.jsonl").read_text() == metrics
+    assert (config.workdir / "genotype.json").exists()
+
+
 def test_search_that_dies_between_checkpoints_repeats_what_was_not_saved(search_config, monkeypatch, tmp_path):
     search.search(search_config)
     broken = dataclasses.replace(search_config, workdir=tmp_path / "broken")
@@ -68,7 +142,7 @@ def test_search_that_dies_between_checkpoints_repeats_what_was_not_saved(search_
         # Saved after every step, but not after step 3; the power fails in step 6.
         patch.setattr(workdir, "SECONDS_PER_MINUTE", 0)
         patch.setattr(Checkpoints, "save", lambda self, step, state: step <= 3 and save(self, step, state))
-        patch.setattr(search, "alphas_record", fail_at(5, search.alphas_record))
+        patch.setattr(health, "measures", fail_at(5, health.measures))
         with pytest.raises(RuntimeError, match="power failure"):
             search.search(broken)
     assert len((broken.workdir / "metrics.jsonl").read_text().splitlines()) == 5

@@ -16,9 +16,9 @@ def test_one_layer_is_recovered_by_the_gate_gradient():
 
 
 def test_kernels_of_their_own_need_a_warmup():
-    config = PlantedConfig(teachers=10, kernels="own", learning_rate=3e-2, warmup=0.75)
+    config = PlantedConfig(teachers=5, kernels="own", learning_rate=3e-2, warmup=0.75)
     recovered = planted(config)["mdarts"].recovered
-    assert recovered >= 0.9
+    assert recovered >= 0.8
     assert planted(dataclasses.replace(config, warmup=0.0))["mdarts"].recovered <= recovered - 0.2
 
 
@@ -29,11 +29,11 @@ def test_shared_kernels_find_three_layers():
 def test_every_algorithm_runs_and_is_ranked():
     config = PlantedConfig(
         algorithms=tuple(ALGORITHMS),
-        layers=2,
+        layers=1,
         teachers=2,
         steps=4,
         warmup=0.5,
-        rank=25,
+        rank=5,
         rank_steps=2,
         size=6,
         channels=4,
@@ -41,10 +41,10 @@ def test_every_algorithm_runs_and_is_ranked():
     results = planted(config)
     assert set(results) == {*ALGORITHMS, "true"}
     for result in results.values():
-        assert result.true.shape == result.found.shape == (2, 2)
+        assert result.true.shape == result.found.shape == (2, 1)
         assert len(result.ranks) == 2
-        assert all(0 <= rank <= 24 / 25 for rank in result.ranks)
-        # A rank is that of the very architecture among all 25: two architectures with one rank are one, but for ties.
+        assert all(0 <= rank <= 4 / 5 for rank in result.ranks)
+        # A rank is that of the very architecture among all five: two architectures with one rank are one, but for ties.
     same = [results[name].ranks[0] for name in results if (results[name].found[0] == results["true"].found[0]).all()]
     assert set(same) == {results["true"].ranks[0]}
 

@@ -1,0 +1,87 @@
+"""The benchmarks' form and what they must be able to tell; figures are for runs by hand."""
+
+import dataclasses
+import json
+
+import jax
+import pytest
+
+from autoderain_jax.errors import InputError
+from experiments.benchmark import steps
+from experiments.benchmark.memory import MemoryConfig, memory
+from experiments.benchmark.speed import SpeedConfig, speed
+from experiments.benchmark.timing import ratio
+from experiments.config import SearchConfig
+from experiments.memory import predict
+
+
+@pytest.fixture(autouse=True)
+def little(monkeypatch, network_config):
+    """A preset that compiles fast."""
+    config = SearchConfig(batch=8, patch=64, network=dataclasses.replace(network_config, width=12, blocks=(1, 1)))
+    monkeypatch.setattr(steps, "search_preset", lambda preset: config)
+
+
+def test_memory_tells_mdarts_from_darts_and_states_the_bank(capsys, tmp_path):
+    config = MemoryConfig(algorithms=("mdarts", "darts"), candidates=(2,), json=True, plot=tmp_path / "memory.svg")
+    rows = memory(config)
+    assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == rows
+    by_name = {(row["varied"], row["algorithm"], row["step"]): row for row in rows}
+    assert {name[1:] for name in by_name if name[0] == "preset"} == {
+        ("single", "weights"),
+        *(("mdarts", step) for step in ("warmup", "weights", "gates", "both")),
+        *(("darts", step) for step in ("weights", "gates", "both")),
+    }
+    for (_, algorithm, _), row in by_name.items():
+        assert row["benchmark"] == "memory"
+        assert row["temp_bytes"] > 0
+        assert row["ratio_to_single"] == pytest.approx(
+            row["temp_bytes"] / by_name[row["varied"], "single", "weights"]["temp_bytes"]
+        )
+        if algorithm == "mdarts":
+            assert row["ratio_to_single"] <= 1.05
+            # One shared kernel: nothing but the alphas and their optimiser comes to what the single model holds.
+            assert 0 <= row["bank_bytes"] < 2000
+    assert by_name["preset", "darts", "weights"]["ratio_to_single"] > 1.5
+    assert by_name["preset", "darts", "weights"]["bank_bytes"] > 10_000
+    assert by_name["candidates", "darts", "weights"]["temp_bytes"] < by_name["preset", "darts", "weights"]["temp_bytes"]
+    assert (tmp_path / "memory.svg").read_text().startswith("<svg")
+
+
+def test_speed_runs_every_step_in_turn(capsys):
+    rows = speed(SpeedConfig(algorithms=("random",), batches=(2,), rounds=3, json=True))
+    assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == rows
+    assert [(row["algorithm"], row["step"], row["batch"]) for row in rows] == [
+        ("single", "weights", 8),
+        ("random", "weights", 8),
+        ("single", "weights", 2),
+        ("random", "weights", 2),
+    ]
+    assert all(row["ratio_low"] <= row["ratio_to_single"] <= row["ratio_high"] for row in rows)
+    assert rows[0]["ratio_to_single"] == 1.0
+
+
+def test_ratio_is_the_median_over_rounds_with_its_interval():
+    base = [1.0] * 25
+    measured = [1.0 + i / 100 for i in range(25)]
+    interval = ratio(measured, base)
+    assert interval["median"] == pytest.approx(1.12)
+    assert interval["low"] == pytest.approx(1.07)
+    assert interval["high"] == pytest.approx(1.17)
+
+
+def test_senseless_options_are_named(tmp_path):
+    with pytest.raises(InputError, match="--candidates must be 2 to 10, not 11"):
+        memory(MemoryConfig(candidates=(11,)))
+    with pytest.raises(InputError, match="--plot must end in"):
+        memory(MemoryConfig(plot=tmp_path / "memory.png"))
+    with pytest.raises(InputError, match="--rounds must be positive"):
+        speed(SpeedConfig(rounds=0))
+
+
+def test_prediction_says_what_to_lower_when_it_will_not_fit(monkeypatch):
+    program = jax.jit(lambda x: x * 2.0).lower(jax.ShapeDtypeStruct((1000, 1000), "float32")).compile()
+    monkeypatch.setattr("experiments.memory.device_memory", lambda: 10_000_000)
+    assert predict([program]) == "predicted peak memory: 8 MB of 10 MB"
+    monkeypatch.setattr("experiments.memory.device_memory", lambda: 1_000_000)
+    assert "will not fit: lower --batch, --patch" in predict([program])
