@@ -15,7 +15,7 @@ for page in (root / "README.md", *sorted((root / "docs").glob("*.md"))):
     for link in {first or second for first, second in found}:
         if not (page.parent / link).exists():
             problems.append(f"{page.name} links to {link}: no such file")
-    commands += re.findall(r"python -m (experiments\.\w+|data_pipelines\.\w+)([^\n`]*(?:\\\n[^\n`]*)*)", text)
+    commands += re.findall(r"python -m (experiments\.\w+|data_pipelines\.\w+)((?:\\\n|[^\n`])*)", text)
 
 helps = {}
 for module, rest in commands:

@@ -93,8 +93,8 @@ def run_choice(
       candidates: the K options.
       weights: of each candidate by name, or ``shared``, a kernel (5, 5, in, out), for all linear ones.
       x: (b, h, w, in).
-      gates: (K,), or (P, K) to run P paths apart and add their outputs (at the memory of P paths), or None for the
-        shared kernel alone.
+      gates: (K,), or (P, K) to run P paths apart and add their outputs (at the memory of P paths; these leave nothing
+        over), or None for the shared kernel alone.
 
     Returns:
       (b, h, w, out).
@@ -103,11 +103,12 @@ def run_choice(
     if gates is None:
         return _dense(weights["shared"], x)
     if gates.ndim == 2:
-        return sum(_run(supernet, candidates, weights, x, row) for row in gates)
-    return _run(supernet, candidates, weights, x, gates)
+        return sum(_run(supernet, candidates, weights, x, row, rest=0.0) for row in gates)
+    # A constant to differentiation, so that gates keep the gradient of the sum.
+    return _run(supernet, candidates, weights, x, gates, rest=lax.stop_gradient(1.0 - gates.sum()))
 
 
-def _run(supernet, candidates, weights, x, gates):
+def _run(supernet, candidates, weights, x, gates, rest):
     folded = [k for k, c in enumerate(candidates) if c.linear and supernet.executor == "kernel"]
     others = [k for k in range(len(candidates)) if k not in folded]
     functions = [candidates[k].apply if supernet.executor == "output" else candidates[k].run for k in others]
@@ -115,11 +116,11 @@ def _run(supernet, candidates, weights, x, gates):
     their_gates = [gates[k] for k in others]
     y = None
     if folded:
-        kernel = compose([candidates[k] for k in folded], weights, gates[np.array(folded)], _rest(gates))
+        kernel = compose([candidates[k] for k in folded], weights, gates[np.array(folded)], rest)
         y = convolve(x, kernel.astype(x.dtype))
     elif "shared" in weights:
         functions, their_weights = [*functions, _dense], [*their_weights, weights["shared"]]
-        their_gates = [*their_gates, _rest(gates)]
+        their_gates = [*their_gates, jnp.asarray(rest, gates.dtype)]
     if supernet.executor == "output":
         mixed = zip(their_gates, functions, their_weights, strict=True)
         return sum(gate.astype(x.dtype) * function(w, x) for gate, function, w in mixed)
@@ -163,11 +164,6 @@ def _compose(candidates, weights, gates, rest):
         if c.separable or "shared" not in weights:
             kernel += gate * c.embed(weights[c.name])
     return kernel
-
-
-def _rest(gates: jax.Array) -> jax.Array:
-    """What is missing to a sum of one; a constant to differentiation, so that gates keep the gradient of the sum."""
-    return lax.stop_gradient(1.0 - gates.sum())
 
 
 def _dense(kernel: jax.Array, x: jax.Array) -> jax.Array:

@@ -46,7 +46,7 @@ def import_modules(args: Sequence[str]) -> None:
                 try:
                     importlib.import_module(name)
                 except ModuleNotFoundError as error:
-                    if error.name != name:
+                    if error.name is None or not name.startswith(error.name):
                         raise
                     raise InputError(f"--imports: there is no module {name!r} here or on the Python path") from None
 

@@ -97,13 +97,13 @@ def test_a_candidate_of_ones_own_goes_all_the_way(search_config, monkeypatch, ca
         assert (code, err) == (0, "")
         model, photo = tmp_path / "retrain" / "model", next((tmp_path / "data" / "test").rglob("*.png"))
         arguments = (photo, "--model", model, "--output", tmp_path / "out")
-        assert run(monkeypatch, capfd, derain, "--imports", "own_candidates", *arguments)[0] == 0
+        assert run(monkeypatch, capfd, derain, *arguments, "--imports", "own_candidates")[0] == 0
         del CANDIDATES["squares"]
         code, _, err = run(monkeypatch, capfd, derain, *arguments)
         assert code == 2
         assert "unknown candidate 'squares'" in err
         assert "--imports" in err
-        code, _, err = run(monkeypatch, capfd, derain, "--imports", "nowhere", *arguments)
+        code, _, err = run(monkeypatch, capfd, derain, *arguments, "--imports", "nowhere")
         assert (code, err) == (2, "error: --imports: there is no module 'nowhere' here or on the Python path\n")
     finally:
         CANDIDATES.pop("squares", None)

@@ -93,8 +93,9 @@ def test_a_selected_candidate_is_its_own_projection_or_its_own_weights(shared):
     assert set(params) == names
 
 
-def test_two_paths_add_their_outputs_and_have_gradients_each():
-    module, params, x = choice(Supernet(shared=False), DEFAULT_CANDIDATES)
+@pytest.mark.parametrize("shared", [True, False])
+def test_two_paths_add_their_outputs_and_have_gradients_each(shared):
+    module, params, x = choice(Supernet(shared), DEFAULT_CANDIDATES)
     first, second = jax.nn.one_hot(1, 5), jax.nn.one_hot(3, 5)
     run = lambda gates: module.apply({"params": params}, x, gates) - params["bias"]  # noqa: E731
     chex.assert_trees_all_close(run(jnp.stack([first, second])), run(first) + run(second), rtol=1e-4, atol=1e-5)
