@@ -1,0 +1,193 @@
+"""Does the search find something? Networks found and made by hand, retrained at equal cost: ``python -m
+experiments.compare``.
+
+5x5 contains every other candidate, so that only equal cost is a fair race: every network's width is scaled to the
+multiply-accumulates of the hand-made all-3x3 network with SE at the preset's width. All are then trained alike, with
+the same steps and the same seeds, and scored on the same images.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import statistics
+import sys
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.table import Table
+
+from autoderain_jax.cost import network_macs
+from autoderain_jax.errors import InputError
+from autoderain_jax.genotype import Genotype, uniform
+from autoderain_jax.network import NetworkConfig
+from autoderain_jax.rivals import ALGORITHMS
+from data_pipelines import BUILTIN
+from experiments import command
+from experiments.config import Preset, retrain_preset, search_preset
+from experiments.evaluate import EvaluateConfig, evaluate
+from experiments.retrain import retrain
+from experiments.search import search
+
+Contender = Literal["mdarts", "darts", "folded", "nasp", "proxyless", "random", "conv3x3", "conv5x5"]
+
+REFERENCE = "conv3x3"
+"""The hand-made network, with SE, whose multiply-accumulates all others are scaled to."""
+
+
+@dataclasses.dataclass(frozen=True)
+class CompareConfig:
+    """Retrain networks found by searches and made by hand at equal cost, and compare their scores.
+
+    The same folder again goes on where it was stopped.
+    """
+
+    workdir: Path
+    """Folder for all runs, results.json and results.md."""
+    contenders: tuple[Contender, ...] = ("mdarts", "darts", "random", "conv3x3", "conv5x5")
+    """Searches by their algorithm, and hand-made networks by their one type of convolution, with SE."""
+    seeds: int = 3
+    """Runs of each, of search and retraining, with seeds 0, 1, ..."""
+    preset: Preset = "small"
+    """Network, batch and patch."""
+    data: str = BUILTIN
+    """Training data, as for training; its test part is what is scored."""
+    data_root: Path | None = None
+    """Where a data set given by name was unpacked."""
+    search_steps: int | None = None
+    """Steps of each search. Default: the preset's."""
+    search_batch: int | None = None
+    """Patches per step of each search. Default: the preset's."""
+    retrain_steps: int | None = None
+    """Steps of each retraining. Default: the preset's."""
+    cost_weight: float | None = None
+    """Price of computation in the searches. Default: the preset's."""
+
+    def check(self) -> None:
+        """Raises ``InputError`` naming the first option whose value makes no sense."""
+        if self.seeds < 1:
+            raise InputError(f"--seeds must be at least 1, not {self.seeds}")
+        for name in ("search_steps", "search_batch", "retrain_steps"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise InputError(f"--{name.replace('_', '-')} must be positive, not {getattr(self, name)}")
+        if len(set(self.contenders)) < len(self.contenders):
+            raise InputError("--contenders names one twice")
+
+
+def compare(config: CompareConfig) -> list[dict[str, Any]]:
+    """Runs or resumes the comparison; see ``CompareConfig``.
+
+    Returns:
+      A row for each contender and seed, as in ``results.json``.
+
+    Raises:
+      InputError: something is wrong with the options, the data or a folder.
+      KeyboardInterrupt: stopped by a signal, with everything saved.
+    """
+    config.check()
+    console = command.console()
+    network = search_preset(config.preset).network
+    target = network_macs(network, uniform(network, REFERENCE).choices)
+    rows = []
+    for seed, contender in itertools.product(range(config.seeds), config.contenders):
+        console.print(f"== {contender}, seed {seed}")
+        rows.append(_run(config, contender, seed, target))
+        _write(config, rows)
+    console.print(_table(rows))
+    return rows
+
+
+def _run(config: CompareConfig, contender: Contender, seed: int, target: float) -> dict[str, Any]:
+    """One contender with one seed: searched or made, scaled, retrained and scored."""
+    folder = config.workdir / f"{contender}-{seed}"
+    data = {"data": config.data, "data_root": config.data_root, "seed": seed}
+    default = search_preset(config.preset)
+    if contender in ALGORITHMS:
+        options = {"steps": config.search_steps, "batch": config.search_batch, "cost_weight": config.cost_weight}
+        given = {name: value for name, value in options.items() if value is not None}
+        genotype = search(dataclasses.replace(default, workdir=folder / "search", algorithm=contender, **given, **data))
+    else:
+        genotype = uniform(default.network, contender)
+        folder.mkdir(parents=True, exist_ok=True)
+    genotype.save(folder / "genotype.json")
+    network = dataclasses.replace(default.network, width=width_for(default.network, genotype, target))
+    training = retrain_preset(config.preset)
+    model = retrain(
+        dataclasses.replace(
+            training,
+            workdir=folder / "retrain",
+            genotype=folder / "genotype.json",
+            network=network,
+            steps=config.retrain_steps or training.steps,
+            **data,
+        )
+    )
+    data.pop("seed")
+    scores = evaluate(EvaluateConfig(workdir=folder / "scores", model=folder / "retrain" / "model", **data))
+    return {
+        "contender": contender,
+        "seed": seed,
+        "width": network.width,
+        "parameters": model.parameters,
+        "macs_per_pixel": network_macs(network, genotype.choices),
+        **scores["protocols"]["y-matlab"],
+    }
+
+
+def _write(config: CompareConfig, rows: list[dict[str, Any]]) -> None:
+    partial = config.workdir / "results.json.partial"
+    partial.write_text(json.dumps(rows, indent=2) + "\n")
+    partial.replace(config.workdir / "results.json")
+
+
+def _table(rows: list[dict[str, Any]]) -> Table:
+    """Means over seeds with their standard deviation, and the difference to the reference seed by seed."""
+    table = Table("network", "width", "parameters", "MACs/pixel", "PSNR (y-matlab)", "SSIM", f"against {REFERENCE}")
+    psnr = {(row["contender"], row["seed"]): row["psnr"] for row in rows}
+    for contender in dict.fromkeys(row["contender"] for row in rows):
+        mine = [row for row in rows if row["contender"] == contender]
+        gains = [row["psnr"] - psnr[REFERENCE, row["seed"]] for row in mine if (REFERENCE, row["seed"]) in psnr]
+        table.add_row(
+            contender,
+            _range([row["width"] for row in mine]),
+            _range([row["parameters"] for row in mine]),
+            f"{statistics.mean(row['macs_per_pixel'] for row in mine):,.0f}",
+            _spread([row["psnr"] for row in mine], "dB"),
+            f"{statistics.mean(row['ssim'] for row in mine):.4f}",
+            _spread(gains, "dB", "+") if gains and contender != REFERENCE else "",
+        )
+    return table
+
+
+def _range(values: list[int]) -> str:
+    return f"{min(values):,}" if min(values) == max(values) else f"{min(values):,} to {max(values):,}"
+
+
+def _spread(values: list[float], unit: str, sign: str = "") -> str:
+    spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):{sign}.2f}{spread} {unit}"
+
+
+def width_for(config: NetworkConfig, genotype: Genotype, macs: float) -> int:
+    """The width at which a network comes nearest to so many multiply-accumulates per pixel."""
+
+    def at(width: int) -> float:
+        return network_macs(dataclasses.replace(config, width=width), genotype.choices)
+
+    low, high = 1, 1
+    while at(high) < macs:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if at(middle) < macs else (low, middle)
+    return min((low, high), key=lambda width: abs(at(width) - macs))
+
+
+def main() -> None:
+    """The command."""
+    compare(command.parse(CompareConfig, sys.argv[1:], prog="python -m experiments.compare"))
+
+
+if __name__ == "__main__":
+    command.run(main)

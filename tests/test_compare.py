@@ -1,0 +1,60 @@
+"""The comparison at its smallest: the form of its results, equal cost, and resuming."""
+
+import dataclasses
+import json
+
+import pytest
+
+from autoderain_jax.cost import network_macs
+from autoderain_jax.errors import InputError
+from autoderain_jax.genotype import uniform
+from autoderain_jax.network import NetworkConfig
+from experiments import compare as module
+from experiments.compare import CompareConfig, compare, width_for
+
+
+def test_width_gives_every_network_the_cost_of_the_reference():
+    config = NetworkConfig(width=24, blocks=(1, 1))
+    target = network_macs(config, uniform(config, "conv3x3").choices)
+    assert width_for(config, uniform(config, "conv3x3"), target) == 24
+    for name in ("conv5x5", "separable3x3"):
+        genotype = uniform(config, name)
+        width = width_for(config, genotype, target)
+        assert (width < 24) == (name == "conv5x5")
+        macs = [
+            network_macs(dataclasses.replace(config, width=w), genotype.choices) for w in (width - 1, width, width + 1)
+        ]
+        assert abs(macs[1] - target) <= min(abs(macs[0] - target), abs(macs[2] - target))
+
+
+def test_comparison_scores_every_contender_with_every_seed_and_resumes(
+    search_config, retrain_config, monkeypatch, tmp_path
+):
+    network = dataclasses.replace(search_config.network, candidates=("conv3x3", "conv5x5"), blocks=(1,))
+    monkeypatch.setattr(module, "search_preset", lambda preset: dataclasses.replace(search_config, network=network))
+    monkeypatch.setattr(module, "retrain_preset", lambda preset: dataclasses.replace(retrain_config, network=network))
+    config = CompareConfig(
+        workdir=tmp_path / "comparison",
+        contenders=("mdarts", "conv5x5", "conv3x3"),
+        seeds=2,
+        data=search_config.data,
+        search_steps=4,
+        retrain_steps=2,
+    )
+    rows = compare(config)
+    assert [(row["contender"], row["seed"]) for row in rows] == [
+        (name, seed) for seed in (0, 1) for name in config.contenders
+    ]
+    assert json.loads((config.workdir / "results.json").read_text()) == rows
+    by_name = {row["contender"]: row for row in rows}
+    assert by_name["conv3x3"]["width"] == network.width
+    assert by_name["conv5x5"]["width"] < network.width
+    assert all(row["psnr"] > 10 for row in rows)
+    assert compare(config) == rows
+
+
+def test_senseless_options_are_named(tmp_path):
+    with pytest.raises(InputError, match="--seeds must be at least 1, not 0"):
+        compare(CompareConfig(workdir=tmp_path, seeds=0))
+    with pytest.raises(InputError, match="--contenders names one twice"):
+        compare(CompareConfig(workdir=tmp_path, contenders=("mdarts", "mdarts")))
