@@ -86,25 +86,6 @@ def no_cost(gates: Rows) -> jax.Array:
     return jnp.zeros(())
 
 
-def first_state(
-    params: PyTree,
-    alphas: Rows,
-    choices: Choices,
-    params_optimiser: optax.GradientTransformation,
-    alphas_optimiser: optax.GradientTransformation,
-) -> SearchState:
-    """The state before the first step, with shares that prefer nothing."""
-    return SearchState(
-        step=jnp.zeros((), jnp.int32),
-        params=params,
-        alphas=alphas,
-        params_opt=params_optimiser.init(params),
-        alphas_opt=alphas_optimiser.init(alphas),
-        share=initial_alphas(choices),
-        flips=jnp.zeros(()),
-    )
-
-
 def train_weights(
     loss: Loss, optimiser: optax.GradientTransformation, state: SearchState, gates: Rows, batch: Batch
 ) -> tuple[SearchState, Metrics]:
@@ -172,7 +153,16 @@ def mdarts(
     """
 
     def init(params: PyTree, choices: Choices) -> SearchState:
-        return first_state(params, initial_alphas(choices), choices, params_optimiser, alphas_optimiser)
+        alphas = initial_alphas(choices)
+        return SearchState(
+            step=jnp.zeros((), jnp.int32),
+            params=params,
+            alphas=alphas,
+            params_opt=params_optimiser.init(params),
+            alphas_opt=alphas_optimiser.init(alphas),
+            share=initial_alphas(choices),
+            flips=jnp.zeros(()),
+        )
 
     def warmup(state: SearchState, train: Batch, rng: jax.Array):
         return train_weights(loss, params_optimiser, state, explore(rng, state.alphas), train)

@@ -32,7 +32,6 @@ from autoderain_jax.mdarts import (
     Loss,
     Search,
     SearchState,
-    first_state,
     mdarts,
     move_alphas,
     no_cost,
@@ -59,13 +58,6 @@ def darts(
     ``explore`` is used only where one is asked for.
     """
 
-    def init(params, choices: Choices) -> SearchState:
-        alphas = jax.tree.map(jnp.zeros_like, _rows(choices))
-        return first_state(params, alphas, choices, params_optimiser, alphas_optimiser)
-
-    def warmup(state: SearchState, train, rng):
-        return train_weights(loss, params_optimiser, state, explore(rng, state.alphas), train)
-
     def gates(state: SearchState, held_out, rng):
         del rng
         objective = priced(loss, cost, state.params, held_out)
@@ -77,7 +69,8 @@ def darts(
         del rng
         return train_weights(loss, params_optimiser, state, softmax(state.alphas), train)
 
-    return Search(init, warmup, gates, weights)
+    search = mdarts(loss, params_optimiser, alphas_optimiser, cost, explore, share_decay)
+    return _from_zero(search)._replace(gates=gates, weights=weights)
 
 
 def proxyless(
@@ -95,15 +88,8 @@ def proxyless(
     not sampled stay what they were. Weight steps train a path sampled by the probabilities.
     """
 
-    def init(params, choices: Choices) -> SearchState:
-        alphas = jax.tree.map(jnp.zeros_like, _rows(choices))
-        return first_state(params, alphas, choices, params_optimiser, alphas_optimiser)
-
-    def warmup(state: SearchState, train, rng):
-        return train_weights(loss, params_optimiser, state, explore(rng, state.alphas), train)
-
     def gates(state: SearchState, held_out, rng):
-        pairs = _each(rng, lambda key, row: _sample_two(key, row), state.alphas)
+        pairs = _each(rng, _sample_two, state.alphas)
         before = state.alphas
         objective = priced(loss, lambda paths: cost(_sum_paths(paths)), state.params, held_out)
         paths = jax.tree.map(lambda pair: pair * jnp.array([[1.0], [0.0]]), pairs)
@@ -117,10 +103,11 @@ def proxyless(
         return record_share(state, softmax(before), softmax(alphas), share_decay), metrics
 
     def weights(state: SearchState, train, rng):
-        path = _each(rng, lambda key, row: _sample(key, row), state.alphas)
+        path = _each(rng, _sample, state.alphas)
         return train_weights(loss, params_optimiser, state, path, train)
 
-    return Search(init, warmup, gates, weights)
+    search = mdarts(loss, params_optimiser, alphas_optimiser, cost, explore, share_decay)
+    return _from_zero(search)._replace(gates=gates, weights=weights)
 
 
 def random(
@@ -239,11 +226,14 @@ ALGORITHMS: dict[AlgorithmName, Algorithm] = {
 """Every algorithm by name."""
 
 
-def _rows(choices: Choices) -> Rows:
-    return {
-        block: {name: jnp.zeros((len(options),), jnp.float32) for name, options in rows.items()}
-        for block, rows in choices.items()
-    }
+def _from_zero(search: Search) -> Search:
+    """The same search with alphas, here the logits of a softmax, that start at zero."""
+
+    def init(params, choices: Choices) -> SearchState:
+        state = search.init(params, choices)
+        return state._replace(alphas=jax.tree.map(jnp.zeros_like, state.alphas))
+
+    return search._replace(init=init)
 
 
 def _each(rng: jax.Array, function: Callable, rows: Rows) -> Rows:

@@ -75,6 +75,8 @@ def test_senseless_options_are_named(tmp_path):
         memory(MemoryConfig(candidates=(11,)))
     with pytest.raises(InputError, match="--plot must end in"):
         memory(MemoryConfig(plot=tmp_path / "memory.png"))
+    with pytest.raises(InputError, match="--plot: there is no folder"):
+        memory(MemoryConfig(plot=tmp_path / "none" / "memory.svg"))
     with pytest.raises(InputError, match="--rounds must be positive"):
         speed(SpeedConfig(rounds=0))
 

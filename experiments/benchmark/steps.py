@@ -65,6 +65,8 @@ class StepsConfig:
                 raise InputError(f"--candidates must be 2 to {len(LINEAR)}, not {count}")
         if self.plot is not None and self.plot.suffix != ".svg":
             raise InputError(f"--plot must end in .svg, not {self.plot.name}")
+        if self.plot is not None and not self.plot.parent.is_dir():
+            raise InputError(f"--plot: there is no folder {self.plot.parent}")
 
 
 @dataclasses.dataclass(frozen=True)
