@@ -14,7 +14,6 @@ import numpy as np
 from autoderain_jax.candidates import CANDIDATES, candidate
 from autoderain_jax.errors import InputError
 from autoderain_jax.network import NetworkConfig, open_choices
-from autoderain_jax.proximal import prox_one_hot
 from autoderain_jax.search_space import SE_OPTIONS, Choices, Rows, weights_of
 
 FORMAT = "autoderain-genotype"
@@ -105,11 +104,10 @@ def _check_row(row: Any, where: str) -> None:
             raise InputError(f"{where}, {name}: unknown {kind} {option!r}; known are {', '.join(known)}{yours}")
 
 
-def derive(choices: Choices, rows: Rows, rng: jax.Array, origin: Mapping[str, Any] | None = None) -> Genotype:
-    """Takes the option with the largest entry of every row (of alphas, or of shares); ``rng`` breaks ties."""
-    gates = prox_one_hot(rows, rng)
+def derive(choices: Choices, rows: Rows, origin: Mapping[str, Any] | None = None) -> Genotype:
+    """Takes the option with the largest entry of every row, of alphas or of shares."""
     blocks = {
-        block: {name: options[int(gates[block][name].argmax())] for name, options in names.items()}
+        block: {name: options[int(np.argmax(rows[block][name]))] for name, options in names.items()}
         for block, names in choices.items()
     }
     return Genotype(blocks, origin or {})

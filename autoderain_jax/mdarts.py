@@ -2,17 +2,17 @@
 
 One step of the search, on a batch held out for the alphas and a batch for the weights:
 
-    gates  = prox_one_hot(alphas)
-    alphas = prox(alphas - lr * inner(d/dgates [L_held_out(params, gates) + cost(gates)]))
-    params = params - optimiser(d/dparams L_train(params, prox_one_hot(alphas)))
+    alphas = prox(alphas - lr * inner(d/dgates [L_held_out(params, gates) + cost(gates)]))     at gates of the alphas
+    params = params - optimiser(d/dparams L_train(params, gates))                           at gates of the new alphas
 
-Every gradient is taken at one-hot gates, so every forward runs one path. The step is ours, after NASP (Yao et al.,
-AAAI 2020) and ProxQuant (Bai et al., ICLR 2019); the paper's abstract says no more than "proximal gradient" and "in
-the spirit of binary-network training".
+where ``prox`` projects on the simplex. First the gates are *relaxed*: they are the alphas themselves. Kernel space
+folds such a mixture into one convolution as it does a single path, and the projection takes most rows to a corner, a
+single path, by itself. Then the gates are *binary*, ``prox_one_hot(alphas)``: the masks select a single path, and the
+weights adapt to it.
 
-Candidates that are not selected get no weight gradient of their own, so whatever leads at first would be trained and
-keep its lead. Therefore the search begins with a warm-up that prefers nothing: it trains the kernels that linear
-candidates share, or, where candidates have weights of their own, a path drawn uniformly at random each step.
+The step is ours, after NASP (Yao et al., AAAI 2020) and ProxQuant (Bai et al., ICLR 2019); the paper's abstract says no
+more than "proximal gradient" and "in the spirit of binary-network training". Binary from the start, the search would
+train what leads at first, which keeps its lead, and judge every choice beside wrong ones elsewhere.
 """
 
 from __future__ import annotations
@@ -25,14 +25,16 @@ import jax.numpy as jnp
 import optax
 
 from autoderain_jax.proximal import prox_one_hot
-from autoderain_jax.search_space import Choices, Rows, initial_alphas, map_rows, sample_gates
+from autoderain_jax.search_space import Choices, Rows, initial_alphas, map_rows
 
 PyTree = Any
 Batch = Any
 Loss = Callable[[PyTree, Rows, Batch], jax.Array]
 Cost = Callable[[Rows], jax.Array]
-Explore = Callable[[jax.Array, Rows], Rows]
 Metrics = dict[str, jax.Array]
+
+HEAD_START = 1e-3
+"""Up to so much the first alphas differ by chance, so that ties are broken by the seed."""
 
 
 class SearchState(NamedTuple):
@@ -43,8 +45,8 @@ class SearchState(NamedTuple):
       params: the supernet's weights.
       alphas: architecture parameters.
       params_opt, alphas_opt: states of the two optimisers.
-      share: for each option, the share of recent steps after the warm-up in which it was selected, or its weight
-        where options are mixed (moving average). The genotype takes the largest.
+      share: for each option, the share of recent steps in which it led, or its weight where options are mixed
+        (moving average). The genotype takes the largest.
       flips: share of the choices whose leading option changed in a step (moving average).
     """
 
@@ -61,14 +63,12 @@ class Search(NamedTuple):
     """A search as pure functions; jit (with the state donated), vmap or scan them at will.
 
     Attributes:
-      init: ``(params, choices) -> SearchState``.
-      warmup: ``(state, train, rng) -> (state, metrics)``: trains weights without preference, alphas left alone.
+      init: ``(params, choices, rng) -> SearchState``.
       gates: ``(state, held_out, rng) -> (state, metrics)``: one step of the alphas.
       weights: ``(state, train, rng) -> (state, metrics)``: one step of the weights, after which ``state.step`` counts.
     """
 
     init: Callable[..., SearchState]
-    warmup: Callable[..., tuple[SearchState, Metrics]]
     gates: Callable[..., tuple[SearchState, Metrics]]
     weights: Callable[..., tuple[SearchState, Metrics]]
 
@@ -135,7 +135,7 @@ def mdarts(
     params_optimiser: optax.GradientTransformation,
     alphas_optimiser: optax.GradientTransformation,
     cost: Cost = no_cost,
-    explore: Explore = sample_gates,
+    relaxed_steps: int = 0,
     share_decay: float = 0.99,
 ) -> Search:
     """Builds the search.
@@ -145,15 +145,15 @@ def mdarts(
       params_optimiser: updates the weights.
       alphas_optimiser: updates the alphas; must end in ``proximal.proximal``, as ``proximal_gradient`` does.
       cost: price of the architecture that ``gates`` select, added to the held-out loss.
-      explore: ``(rng, alphas) -> gates``, what the warm-up trains.
+      relaxed_steps: for so many steps gates are the alphas, then one-hot.
       share_decay: decay of the moving average ``SearchState.share``.
 
     Returns:
-      A ``Search``. Except for the warm-up, ``rng`` arguments only break ties between equal alphas.
+      A ``Search``, whose steps make no use of ``rng``.
     """
 
-    def init(params: PyTree, choices: Choices) -> SearchState:
-        alphas = initial_alphas(choices)
+    def init(params: PyTree, choices: Choices, rng: jax.Array) -> SearchState:
+        alphas = _unequal(initial_alphas(choices), rng)
         return SearchState(
             step=jnp.zeros((), jnp.int32),
             params=params,
@@ -164,16 +164,33 @@ def mdarts(
             flips=jnp.zeros(()),
         )
 
-    def warmup(state: SearchState, train: Batch, rng: jax.Array):
-        return train_weights(loss, params_optimiser, state, explore(rng, state.alphas), train)
+    def gates_of(state: SearchState) -> Rows:
+        binary = prox_one_hot(state.alphas)
+        if relaxed_steps == 0:
+            return binary
+        relaxed = state.step < relaxed_steps
+        return map_rows(lambda alphas, one_hot: jnp.where(relaxed, alphas, one_hot), state.alphas, binary)
 
     def gates(state: SearchState, held_out: Batch, rng: jax.Array):
-        before_rng, after_rng = jax.random.split(rng)
-        before = prox_one_hot(state.alphas, before_rng)
-        state, metrics = move_alphas(priced(loss, cost, state.params, held_out), alphas_optimiser, state, before)
-        return record_share(state, before, prox_one_hot(state.alphas, after_rng), share_decay), metrics
+        del rng
+        before = prox_one_hot(state.alphas)
+        objective = priced(loss, cost, state.params, held_out)
+        state, metrics = move_alphas(objective, alphas_optimiser, state, gates_of(state))
+        return record_share(state, before, prox_one_hot(state.alphas), share_decay), metrics
 
     def weights(state: SearchState, train: Batch, rng: jax.Array):
-        return train_weights(loss, params_optimiser, state, prox_one_hot(state.alphas, rng), train)
+        del rng
+        return train_weights(loss, params_optimiser, state, gates_of(state), train)
 
-    return Search(init, warmup, gates, weights)
+    return Search(init, gates, weights)
+
+
+def _unequal(alphas: Rows, rng: jax.Array) -> Rows:
+    """The same with a head start for some: noise of mean zero in every row."""
+
+    def add(rows: jax.Array) -> jax.Array:
+        # The key must differ between lengths.
+        noise = jax.random.uniform(jax.random.fold_in(rng, rows.shape[-1]), rows.shape, rows.dtype, 0.0, HEAD_START)
+        return rows + noise - noise.mean(-1, keepdims=True)
+
+    return map_rows(add, alphas)

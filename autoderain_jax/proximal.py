@@ -25,27 +25,16 @@ from autoderain_jax.search_space import map_rows
 PyTree = Any
 
 
-def prox_one_hot(rows: PyTree, rng: jax.Array | None = None) -> PyTree:
+def prox_one_hot(rows: PyTree) -> PyTree:
     """Projects every row on the set of one-hot vectors: 1 at its largest entry, 0 elsewhere.
 
     Args:
       rows: arrays of shape (..., K), one row along the last axis for each choice.
-      rng: breaks ties uniformly at random. Without it, ties go to the first of the largest entries.
 
     Returns:
-      Arrays like ``rows`` with exactly one 1.0 in each row.
+      Arrays like ``rows`` with exactly one 1.0 in each row; ties go to the first of the largest entries.
     """
-
-    def project(stacked: jax.Array) -> jax.Array:
-        options = stacked.shape[-1]
-        if rng is not None:
-            # Only exact ties are decided by the noise: it is compared among the largest entries alone. The key must
-            # differ between lengths.
-            noise = jax.random.uniform(jax.random.fold_in(rng, options), stacked.shape, stacked.dtype)
-            stacked = jnp.where(stacked == stacked.max(-1, keepdims=True), noise, -1.0)
-        return jax.nn.one_hot(stacked.argmax(-1), options, dtype=stacked.dtype)
-
-    return map_rows(project, rows)
+    return map_rows(lambda stacked: jax.nn.one_hot(stacked.argmax(-1), stacked.shape[-1], dtype=stacked.dtype), rows)
 
 
 def prox_simplex(rows: PyTree) -> PyTree:

@@ -7,7 +7,7 @@ has, so that they differ in the search alone; that setting is ours.
 ========== ============================== ============================== =========================================
 name       gate step evaluates            weight step trains             memory, by activations
 ========== ============================== ============================== =========================================
-mdarts     one path                       one path                       one model
+mdarts     one convolution, then one path the same                       one model
 darts      the mixture of all candidates  the mixture of all candidates  all candidates
 folded     one convolution: the mixture   the same                       one model
 nasp       every candidate                one path                       all candidates in the gate step
@@ -28,7 +28,6 @@ import optax
 
 from autoderain_jax.mdarts import (
     Cost,
-    Explore,
     Loss,
     Search,
     SearchState,
@@ -40,7 +39,7 @@ from autoderain_jax.mdarts import (
     train_weights,
 )
 from autoderain_jax.proximal import box_gradient, proximal_gradient
-from autoderain_jax.search_space import Choices, Rows, Supernet, map_rows, sample_gates, shared_gates
+from autoderain_jax.search_space import Choices, Rows, Supernet, map_rows, sample_gates
 
 
 def darts(
@@ -48,14 +47,12 @@ def darts(
     params_optimiser: optax.GradientTransformation,
     alphas_optimiser: optax.GradientTransformation,
     cost: Cost = no_cost,
-    explore: Explore = sample_gates,
     share_decay: float = 0.99,
 ) -> Search:
     """First-order DARTS (Liu et al., ICLR 2019): softmax of the alphas weighs all candidates, in both steps.
 
     On a supernet that runs choices in output space this is DARTS as published; in kernel space the mixture folds into
-    one convolution (named ``folded``, ours). Arguments as for ``mdarts``; there is no warm-up in the paper, and
-    ``explore`` is used only where one is asked for.
+    one convolution (named ``folded``, ours). Arguments as for ``mdarts``.
     """
 
     def gates(state: SearchState, held_out, rng):
@@ -69,7 +66,7 @@ def darts(
         del rng
         return train_weights(loss, params_optimiser, state, softmax(state.alphas), train)
 
-    search = mdarts(loss, params_optimiser, alphas_optimiser, cost, explore, share_decay)
+    search = mdarts(loss, params_optimiser, alphas_optimiser, cost, share_decay=share_decay)
     return _from_zero(search)._replace(gates=gates, weights=weights)
 
 
@@ -78,7 +75,6 @@ def proxyless(
     params_optimiser: optax.GradientTransformation,
     alphas_optimiser: optax.GradientTransformation,
     cost: Cost = no_cost,
-    explore: Explore = sample_gates,
     share_decay: float = 0.99,
 ) -> Search:
     """ProxylessNAS with binary gates (Cai et al., ICLR 2019): two sampled paths compete in each gate step.
@@ -106,7 +102,7 @@ def proxyless(
         path = _each(rng, _sample, state.alphas)
         return train_weights(loss, params_optimiser, state, path, train)
 
-    search = mdarts(loss, params_optimiser, alphas_optimiser, cost, explore, share_decay)
+    search = mdarts(loss, params_optimiser, alphas_optimiser, cost, share_decay=share_decay)
     return _from_zero(search)._replace(gates=gates, weights=weights)
 
 
@@ -115,15 +111,18 @@ def random(
     params_optimiser: optax.GradientTransformation,
     alphas_optimiser: optax.GradientTransformation,
     cost: Cost = no_cost,
-    explore: Explore = sample_gates,
     share_decay: float = 0.99,
 ) -> Search:
     """Random search with shared weights (Li and Talwalkar, UAI 2019): all steps train random paths.
 
     There are no alphas to move; ``best_of_random`` chooses among random paths in the end. The gate step does nothing.
     """
-    search = mdarts(loss, params_optimiser, alphas_optimiser, cost, explore, share_decay)
-    return search._replace(gates=lambda state, held_out, rng: (state, {}), weights=search.warmup)
+
+    def weights(state: SearchState, train, rng):
+        return train_weights(loss, params_optimiser, state, sample_gates(rng, state.alphas), train)
+
+    search = mdarts(loss, params_optimiser, alphas_optimiser, cost, share_decay=share_decay)
+    return search._replace(gates=lambda state, held_out, rng: (state, {}), weights=weights)
 
 
 def best_of_random(evaluate: Callable[[Rows], jax.Array], rows: Rows, rng: jax.Array, samples: int) -> Rows:
@@ -164,7 +163,8 @@ class Algorithm(NamedTuple):
       optimiser: ``learning_rate -> optimiser of the alphas``.
       supernet: the supernet it runs on, as published; MDARTS's is ours.
       learning_rate: of the alphas, unless another is asked for.
-      warmup: share of the steps that are warm-up, unless another is asked for.
+      relaxed: share of the steps in which gates are relaxed, unless another is asked for; None for algorithms other
+        than ours, which do not know this.
       gates_executor: how its gate step runs the supernet, where that differs.
       preference: from alphas to rows that sum to one.
     """
@@ -173,7 +173,7 @@ class Algorithm(NamedTuple):
     optimiser: Callable[..., optax.GradientTransformation]
     supernet: Supernet
     learning_rate: float
-    warmup: float
+    relaxed: float | None = None
     gates_executor: str | None = None
     preference: Callable[[Rows], Rows] = lambda alphas: alphas
 
@@ -186,23 +186,22 @@ class Algorithm(NamedTuple):
     def build(
         self,
         loss_on: Callable[[Supernet], Loss],
-        choices: Choices,
         params_optimiser: optax.GradientTransformation,
         alphas_optimiser: optax.GradientTransformation,
         cost: Cost = no_cost,
+        relaxed_steps: int = 0,
     ) -> Search:
         """The search on the supernets that it needs.
 
         Args:
           loss_on: the loss ``(params, gates, batch) -> scalar`` on a supernet that keeps weights and runs as told.
-          choices: the open choices.
           params_optimiser, alphas_optimiser, cost: as for ``mdarts``.
+          relaxed_steps: as for ``mdarts``, and for it alone.
         """
+        own = {} if self.relaxed is None else {"relaxed_steps": relaxed_steps}
 
         def on(supernet: Supernet) -> Search:
-            shared = self.supernet.shared
-            explore = (lambda rng, alphas: shared_gates(rng, choices)) if shared else sample_gates
-            return self.search(loss_on(supernet), params_optimiser, alphas_optimiser, cost, explore)
+            return self.search(loss_on(supernet), params_optimiser, alphas_optimiser, cost, **own)
 
         search = on(self.supernet)
         if self.gates_executor:
@@ -216,12 +215,12 @@ MIXED = Supernet(shared=False, executor="output")
 """Output space, with weights of its own for every candidate."""
 
 ALGORITHMS: dict[AlgorithmName, Algorithm] = {
-    "mdarts": Algorithm(mdarts, proximal_gradient, Supernet(), 6e-3, 0.5),
-    "darts": Algorithm(darts, adam, MIXED, 3e-3, 0.0, preference=softmax),
-    "folded": Algorithm(darts, adam, Supernet(), 3e-3, 0.0, preference=softmax),
-    "nasp": Algorithm(mdarts, box_gradient, ALONE, 6e-3, 0.0, gates_executor="output"),
-    "proxyless": Algorithm(proxyless, adam, ALONE, 6e-3, 0.0, preference=softmax),
-    "random": Algorithm(random, proximal_gradient, ALONE, 0.0, 0.0),
+    "mdarts": Algorithm(mdarts, proximal_gradient, Supernet(), 6e-3, relaxed=0.8),
+    "darts": Algorithm(darts, adam, MIXED, 3e-3, preference=softmax),
+    "folded": Algorithm(darts, adam, Supernet(), 3e-3, preference=softmax),
+    "nasp": Algorithm(mdarts, box_gradient, ALONE, 6e-3, gates_executor="output"),
+    "proxyless": Algorithm(proxyless, adam, ALONE, 6e-3, preference=softmax),
+    "random": Algorithm(random, proximal_gradient, ALONE, 0.0),
 }
 """Every algorithm by name."""
 
@@ -229,8 +228,8 @@ ALGORITHMS: dict[AlgorithmName, Algorithm] = {
 def _from_zero(search: Search) -> Search:
     """The same search with alphas, here the logits of a softmax, that start at zero."""
 
-    def init(params, choices: Choices) -> SearchState:
-        state = search.init(params, choices)
+    def init(params, choices: Choices, rng: jax.Array) -> SearchState:
+        state = search.init(params, choices, rng)
         return state._replace(alphas=jax.tree.map(jnp.zeros_like, state.alphas))
 
     return search._replace(init=init)

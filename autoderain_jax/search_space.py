@@ -28,7 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from autoderain_jax.candidates import SUPPORT, Candidate, Convolution, candidate, convolve, project
+from autoderain_jax.candidates import SUPPORT, Candidate, Convolution, convolve, project
 
 SE_OPTIONS = ("off", "on")
 """Options of a squeeze-and-excitation choice, in the order of its row of gates."""
@@ -84,31 +84,27 @@ def run_choice(
     candidates: Sequence[Candidate],
     weights: Mapping[str, Any],
     x: jax.Array,
-    gates: jax.Array | None,
+    gates: jax.Array,
 ) -> jax.Array:
-    """``sum_k gates[k] * candidate_k(x)``, and what the gates leave over to one for the shared kernel itself.
+    """``sum_k gates[k] * candidate_k(x)``.
 
     Args:
       supernet: how to run it.
       candidates: the K options.
       weights: of each candidate by name, or ``shared``, a kernel (5, 5, in, out), for all linear ones.
       x: (b, h, w, in).
-      gates: (K,), or (P, K) to run P paths apart and add their outputs (at the memory of P paths; these leave nothing
-        over), or None for the shared kernel alone.
+      gates: (K,), or (P, K) to run P paths apart and add their outputs, at the memory of P paths.
 
     Returns:
       (b, h, w, out).
     """
     weights = weights_of(candidates, weights)
-    if gates is None:
-        return _dense(weights["shared"], x)
     if gates.ndim == 2:
-        return sum(_run(supernet, candidates, weights, x, row, rest=0.0) for row in gates)
-    # A constant to differentiation, so that gates keep the gradient of the sum.
-    return _run(supernet, candidates, weights, x, gates, rest=lax.stop_gradient(1.0 - gates.sum()))
+        return sum(_run(supernet, candidates, weights, x, row) for row in gates)
+    return _run(supernet, candidates, weights, x, gates)
 
 
-def _run(supernet, candidates, weights, x, gates, rest):
+def _run(supernet, candidates, weights, x, gates):
     folded = [k for k, c in enumerate(candidates) if c.linear and supernet.executor == "kernel"]
     others = [k for k in range(len(candidates)) if k not in folded]
     functions = [candidates[k].apply if supernet.executor == "output" else candidates[k].run for k in others]
@@ -116,11 +112,8 @@ def _run(supernet, candidates, weights, x, gates, rest):
     their_gates = [gates[k] for k in others]
     y = None
     if folded:
-        kernel = compose([candidates[k] for k in folded], weights, gates[np.array(folded)], rest)
+        kernel = compose([candidates[k] for k in folded], weights, gates[np.array(folded)])
         y = convolve(x, kernel.astype(x.dtype))
-    elif "shared" in weights:
-        functions, their_weights = [*functions, _dense], [*their_weights, weights["shared"]]
-        their_gates = [*their_gates, jnp.asarray(rest, gates.dtype)]
     if supernet.executor == "output":
         mixed = zip(their_gates, functions, their_weights, strict=True)
         return sum(gate.astype(x.dtype) * function(w, x) for gate, function, w in mixed)
@@ -139,35 +132,27 @@ def weights_of(candidates: Sequence[Candidate], weights: Mapping[str, Any]) -> d
     return {**weights, **project([c for c in candidates if c.linear], weights["shared"])}
 
 
-def compose(
-    candidates: Sequence[Candidate], weights: Mapping[str, Any], gates: jax.Array, rest: jax.Array | float = 0.0
-) -> jax.Array:
-    """The kernel ``sum_k gates[k] * W_k + rest * shared``, (5, 5, in, out).
+def compose(candidates: Sequence[Candidate], weights: Mapping[str, Any], gates: jax.Array) -> jax.Array:
+    """The kernel ``sum_k gates[k] * W_k``, (5, 5, in, out).
 
     It is recomputed in the backward pass, so that no candidate's kernel is kept as a residual.
     """
-    return _compose(tuple(candidates), weights, gates, rest)
+    return _compose(tuple(candidates), weights, gates)
 
 
 @functools.partial(jax.checkpoint, static_argnums=0)
-def _compose(candidates, weights, gates, rest):
+def _compose(candidates, weights, gates):
     kernel = 0.0
     if "shared" in weights:
         # All dense candidates at once: a window over the shared kernel.
         dense = [k for k, c in enumerate(candidates) if not c.separable]
-        window = rest * union_window(candidates)
         if dense:
             masks = np.stack([window_mask(candidates[k]) for k in dense])
-            window += jnp.tensordot(gates[np.array(dense)], masks, 1)[..., None, None]
-        kernel = window * weights["shared"]
+            kernel = jnp.tensordot(gates[np.array(dense)], masks, 1)[..., None, None] * weights["shared"]
     for gate, c in zip(gates, candidates, strict=True):
         if c.separable or "shared" not in weights:
             kernel += gate * c.embed(weights[c.name])
     return kernel
-
-
-def _dense(kernel: jax.Array, x: jax.Array) -> jax.Array:
-    return convolve(x, kernel.astype(x.dtype))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -281,23 +266,3 @@ def sample_gates(rng: jax.Array, rows: Rows) -> Rows:
         return jax.nn.one_hot(picks, options, dtype=stacked.dtype)
 
     return map_rows(sample, rows)
-
-
-def shared_gates(rng: jax.Array, choices: Choices) -> Rows:
-    """Gates of the warm-up with shared kernels: none for choices among linear candidates, which run the shared kernel.
-
-    Where a choice has candidates that share no kernel, each of them is drawn as often as the shared kernel, for which
-    the row is zeros.
-    """
-    gates: Rows = {}
-    for b, (block, rows) in enumerate(choices.items()):
-        gates[block] = {}
-        for r, (name, options) in enumerate(rows.items()):
-            alone = [k for k, option in enumerate(options) if name == "se" or not candidate(option).linear]
-            table = np.eye(len(options), dtype=np.float32)[alone]
-            if len(alone) < len(options):
-                table = np.concatenate([np.zeros((1, len(options)), np.float32), table])
-            key = jax.random.fold_in(jax.random.fold_in(rng, b), r)
-            drawn = jnp.asarray(table)[jax.random.randint(key, (), 0, len(table))]
-            gates[block][name] = drawn if alone else None
-    return gates

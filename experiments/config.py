@@ -45,7 +45,7 @@ class TrainingConfig:
     seed: int = 0
     """Seed of everything random: weights, patches, paths, ties."""
     steps: int = 300
-    """Training steps; a search's warm-up is included."""
+    """Training steps."""
     batch: int = 4
     """Patches per step."""
     patch: int = 64
@@ -88,14 +88,13 @@ class SearchConfig(TrainingConfig):
     paths)."""
     kernels: Kernels | None = None
     """Weights of linear candidates: shared (projections of one kernel) or own. Default: as the algorithm has them."""
-    warmup: float | None = None
-    """Share of the steps in which weights are trained without preference before the alphas are touched, so that no
-    candidate is judged untrained. Default: the algorithm's, 0.5 for mdarts."""
+    relaxed: float | None = None
+    """Of mdarts: share of the steps in which gates are the alphas themselves, before they are binary. Default: 0.8."""
     alphas_learning_rate: float | None = None
     """Of Adam on the architecture parameters. Default: the algorithm's, 6e-3 for mdarts, whose alphas lie in [0, 1]."""
     mode: Literal["lazy", "eager"] = "lazy"
-    """Proximal gradient: lazy (alphas on the simplex, gradients at their one-hot projection) or eager (alphas also
-    pulled toward one-hot, ever more strongly)."""
+    """Proximal gradient: lazy (alphas projected on the simplex) or eager (also pulled toward one-hot, ever more
+    strongly)."""
     pull: float = 0.05
     """Strength of the eager pull at the end of the search; it grows linearly from zero."""
     cost: Literal["macs", "params", "latency"] = "macs"
@@ -105,15 +104,18 @@ class SearchConfig(TrainingConfig):
     random_paths: int = 30
     """Paths among which --algorithm random chooses in the end, by held-out loss and price."""
     early_stop: int = 0
-    """Stop when no choice has changed for so many steps after the warm-up; 0: never."""
+    """Stop when no choice has changed for so many steps in which gates were binary (with rivals, any steps); 0:
+    never."""
     held_out: float = 0.2
     """Share of the training images held out, whole, for the alphas."""
 
     def check(self) -> None:
         """Raises ``InputError`` naming the first option whose value makes no sense."""
         super().check()
-        if self.warmup is not None and not 0 <= self.warmup < 1:
-            raise InputError(f"--warmup must be in [0, 1), not {self.warmup}")
+        if self.relaxed is not None and not 0 <= self.relaxed < 1:
+            raise InputError(f"--relaxed must be in [0, 1), not {self.relaxed}")
+        if self.relaxed is not None and self.algorithm != "mdarts":
+            raise InputError(f"--relaxed is a way of mdarts, not of {self.algorithm}")
         if self.random_paths < 1:
             raise InputError(f"--random-paths must be at least 1, not {self.random_paths}")
         if self.mode != "lazy" and self.algorithm != "mdarts":

@@ -55,13 +55,13 @@ def choices_of(share: Rows) -> str:
     return " ".join(str(int(np.argmax(row))) for rows in share.values() for row in rows.values())
 
 
-def settled(records: list[Record], steps: int) -> bool:
-    """Whether no choice has changed for so many steps since alphas began to move."""
-    moving = [record for record in records if "held_out_loss" in record]
-    if not moving:
+def settled(records: list[Record], steps: int, since: int = 0) -> bool:
+    """Whether no choice has changed for so many steps, of those after step ``since``."""
+    binary = [record for record in records if record["step"] > since]
+    if not binary:
         return False
-    last = moving[-1]
-    same = itertools.takewhile(lambda record: record["choices"] == last["choices"], reversed(moving))
+    last = binary[-1]
+    same = itertools.takewhile(lambda record: record["choices"] == last["choices"], reversed(binary))
     return last["step"] - min(record["step"] for record in same) >= steps
 
 
@@ -82,7 +82,7 @@ def warnings(records: list[Record], config: NetworkConfig, prices: Rows) -> list
     if abs(last["entropy"] - 1.0) < STAGNANT:
         found.append(
             "stagnation: the alphas have hardly moved, so that choices are chance; "
-            "raise --steps, --alphas-learning-rate or lower --warmup"
+            "raise --steps, --alphas-learning-rate or lower --cost-weight"
         )
     if last["flips"] > RESTLESS:
         found.append(

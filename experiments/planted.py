@@ -28,7 +28,6 @@ from autoderain_jax.blocks import ChoiceConv
 from autoderain_jax.candidates import DEFAULT_CANDIDATES, candidate
 from autoderain_jax.errors import InputError
 from autoderain_jax.mdarts import Search
-from autoderain_jax.proximal import prox_one_hot
 from autoderain_jax.rivals import ALGORITHMS, AlgorithmName, Kernels, best_of_random
 from autoderain_jax.search_space import Choices, Rows, Supernet, initial_alphas
 from experiments import command
@@ -53,8 +52,8 @@ class PlantedConfig:
     """Teachers, each with one search by each algorithm."""
     steps: int = 1200
     """Steps of each search."""
-    warmup: float | None = None
-    """Share of the steps that are warm-up. Default: the algorithm's."""
+    relaxed: float | None = None
+    """Of mdarts: share of the steps in which gates are the alphas themselves. Default: 0.8."""
     cost_weight: float = 0.01
     """Price of computation, beside a loss that is 1 for a student that outputs nothing."""
     learning_rate: float = 1e-2
@@ -89,8 +88,8 @@ class PlantedConfig:
         for name in ("cost_weight", "alphas_learning_rate", "rank"):
             if not (getattr(self, name) or 0) >= 0:
                 raise InputError(f"--{name.replace('_', '-')} must not be negative, not {getattr(self, name)}")
-        if self.warmup is not None and not 0 <= self.warmup < 1:
-            raise InputError(f"--warmup must be in [0, 1), not {self.warmup}")
+        if self.relaxed is not None and not 0 <= self.relaxed < 1:
+            raise InputError(f"--relaxed must be in [0, 1), not {self.relaxed}")
 
 
 class PlantedNet(nn.Module):
@@ -198,7 +197,7 @@ class _Trainer:
             params = self._first(rng, self._images(rng), gates)
             state = self._optimiser.init(params)
             for i in range(self._config.rank_steps):
-                params, state = self._advance(params, state, teacher, gates, jax.random.fold_in(rng, i))
+                params, state = self._advance(params, state, teacher, gates, rng, i)
             price = self._config.cost_weight * float(sum(prices[pick] for pick in picks))
             values[picks] = float(self._error(params, gates, _label(self._net, teacher, images))) + price
         return values
@@ -210,8 +209,8 @@ class _Trainer:
     def _init(self, rng, images, gates):
         return self._net.init(rng, images, gates)["params"]
 
-    def _step(self, params, state, teacher, gates, rng):
-        batch = _label(self._net, teacher, self._images(rng))
+    def _step(self, params, state, teacher, gates, rng, i):
+        batch = _label(self._net, teacher, self._images(jax.random.fold_in(rng, i)))
         grads = jax.grad(lambda p: _error(self._net, p, gates, batch))(params)
         updates, state = self._optimiser.update(grads, state, params)
         return optax.apply_updates(params, updates), state
@@ -226,10 +225,8 @@ class _Player:
         self._net = PlantedNet(config.layers, algorithm.supernet)
         self._teacher_net = PlantedNet(config.layers, Supernet(shared=False))
         self._choices: Choices = {f"layer{i}": {"conv": CANDIDATES} for i in range(config.layers)}
-        self._warmup_steps = round(config.steps * (algorithm.warmup if config.warmup is None else config.warmup))
         self._search = self._build(algorithm)
         self._first = jax.jit(self._init)
-        self._warmup = jax.jit(self._warmup_step, donate_argnums=0)
         self._step = jax.jit(self._bilevel_step, donate_argnums=0)
         self._score = jax.jit(lambda *args: _error(self._net, *args))
 
@@ -246,17 +243,17 @@ class _Player:
         rate = config.alphas_learning_rate
         return algorithm.build(
             loss_on,
-            self._choices,
             optax.adam(schedule),
             algorithm.optimiser(algorithm.learning_rate if rate is None else rate),
             lambda gates: config.cost_weight * sum(row["conv"] @ prices for row in gates.values()),
+            round(config.steps * ((algorithm.relaxed or 0.0) if config.relaxed is None else config.relaxed)),
         )
 
     def search(self, teacher: Teacher, rng: jax.Array) -> list[int]:
         """The architecture found for this teacher."""
         state = self._first(jax.random.fold_in(rng, 3))
-        for i in range(self._config.steps):
-            state = (self._warmup if i < self._warmup_steps else self._step)(state, teacher, rng)
+        for _ in range(self._config.steps):
+            state = self._step(state, teacher, rng)
         if self._name == "random":
             batch = self._draw(teacher, jax.random.fold_in(rng, 4), images=8 * self._config.batch)
             prices = _prices(self._config)
@@ -267,7 +264,7 @@ class _Player:
 
             rows = best_of_random(value, initial_alphas(self._choices), rng, self._config.random_paths)
         else:
-            rows = prox_one_hot(state.share, rng)
+            rows = state.share
         return [int(rows[f"layer{i}"]["conv"].argmax()) for i in range(self._config.layers)]
 
     def _draw(self, teacher: Teacher, rng: jax.Array, images: int | None = None):
@@ -278,12 +275,9 @@ class _Player:
 
     def _init(self, rng):
         images = jnp.zeros((1, self._config.size, self._config.size, self._config.channels))
-        params = self._net.init(rng, images, initial_alphas(self._choices))["params"]
-        return self._search.init(params, self._choices)
-
-    def _warmup_step(self, state, teacher, rng):
-        images_rng, path_rng = jax.random.split(jax.random.fold_in(rng, state.step))
-        return self._search.warmup(state, self._draw(teacher, images_rng), path_rng)[0]
+        params_rng, alphas_rng = jax.random.split(rng)
+        params = self._net.init(params_rng, images, initial_alphas(self._choices))["params"]
+        return self._search.init(params, self._choices, alphas_rng)
 
     def _bilevel_step(self, state, teacher, rng):
         train, held_out, ties = jax.random.split(jax.random.fold_in(rng, state.step), 3)

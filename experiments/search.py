@@ -74,17 +74,17 @@ def build(config: SearchConfig, prices: Rows) -> Built:
 
     rate = algorithm.learning_rate if config.alphas_learning_rate is None else config.alphas_learning_rate
     if config.algorithm == "mdarts":
-        alpha_steps = max(config.steps - warmup_steps(config), 1)
-        alphas_optimiser = proximal_gradient(rate, config.mode, optax.linear_schedule(0.0, config.pull, alpha_steps))
+        alphas_optimiser = proximal_gradient(rate, config.mode, optax.linear_schedule(0.0, config.pull, config.steps))
     else:
         alphas_optimiser = algorithm.optimiser(rate)
     params_optimiser = optax.adam(optax.cosine_decay_schedule(config.learning_rate, config.steps))
-    search = algorithm.build(loss_on, choices, params_optimiser, alphas_optimiser, cost)
+    search = algorithm.build(loss_on, params_optimiser, alphas_optimiser, cost, relaxed_steps(config))
 
     def first_state(rng):
+        params_rng, alphas_rng = jax.random.split(rng)
         patch = jnp.zeros((1, config.patch, config.patch, 3))
-        params = network(algorithm.supernet).init(rng, patch, initial_alphas(choices))["params"]
-        return search.init(params, choices)
+        params = network(algorithm.supernet).init(params_rng, patch, initial_alphas(choices))["params"]
+        return search.init(params, choices, alphas_rng)
 
     loss = loss_on(algorithm.supernet)
     return Built(search, first_state, lambda params, gates, batch: loss(params, gates, batch) + cost(gates))
@@ -95,10 +95,10 @@ def algorithm_of(config: SearchConfig) -> Algorithm:
     return ALGORITHMS[config.algorithm].with_kernels(config.kernels)
 
 
-def warmup_steps(config: SearchConfig) -> int:
-    """How many steps train weights without preference."""
-    warmup = algorithm_of(config).warmup if config.warmup is None else config.warmup
-    return min(round(warmup * config.steps), config.steps - 1)
+def relaxed_steps(config: SearchConfig) -> int:
+    """In how many steps gates are relaxed; 0 for algorithms that do not know this."""
+    relaxed = algorithm_of(config).relaxed if config.relaxed is None else config.relaxed
+    return round((relaxed or 0.0) * config.steps)
 
 
 def search(config: SearchConfig) -> Genotype:
@@ -115,7 +115,7 @@ def search(config: SearchConfig) -> Genotype:
     workdir = Workdir(config.workdir, config, "search", images=[train.listing_id(), held_out.listing_id()])
     workdir.console.print(
         f"{len(train)} training pairs, {len(held_out)} held out for the alphas; "
-        f"{config.steps} steps of {config.algorithm}, {warmup_steps(config)} of them warm-up"
+        f"{config.steps} steps of {config.algorithm}"
     )
     prices = workdir.keep("prices.json", lambda: PRICES[config.cost](config.network, config.patch))
     built = build(config, prices)
@@ -127,9 +127,11 @@ def search(config: SearchConfig) -> Genotype:
         run.batches_from,
         run.record,
         checkpoint_minutes=config.checkpoint_minutes,
-        finished=lambda records: bool(config.early_stop) and health.settled(records, config.early_stop),
+        finished=lambda records: (
+            bool(config.early_stop) and health.settled(records, config.early_stop, relaxed_steps(config))
+        ),
     )
-    genotype = derive(open_choices(config.network), run.preferred(state), jax.random.key(config.seed), _origin(config))
+    genotype = derive(open_choices(config.network), run.preferred(state), _origin(config))
     genotype.save(workdir.folder / "genotype.json")
     derainer = Derainer(Model(config.network, genotype, inherit(state.params, genotype), config.patch))
     problems = health.warnings(workdir.records(), config.network, prices)
@@ -162,33 +164,24 @@ class _Run:
         self._built, self._config, self._console = built, config, workdir.console
         self._pairs = {"train": train, "held_out": held_out}
         self._streams: dict[str, Any] = {}
-        self._programs: dict[str, Any] = {}
         self._key = jax.random.key(config.seed)
-        self._first = warmup_steps(config)
+        self._step: Any = None
 
     def batches_from(self, start: int) -> None:
-        """Opens the streams at a step, compiles the steps, and says what memory they will take."""
-        # The held-out stream begins with the bilevel steps.
-        starts = {"train": start, "held_out": max(start - self._first, 0)}
-        self._streams = {name: self._stream(name, at) for name, at in starts.items()}
+        """Opens the streams at a step, compiles the step, and says what memory it will take."""
+        self._streams = {name: self._stream(name, start) for name in self._pairs}
         first = {name: next(stream) for name, stream in self._streams.items()}
         for name, batch in first.items():
             self._streams[name] = itertools.chain([batch], self._streams[name])
         state = jax.eval_shape(self._built.first_state, self._key)
-        search, train, held_out = self._built.search, first["train"], first["held_out"]
-        step = jax.jit(search.step, donate_argnums=0).lower(state, train, held_out, self._key)
-        self._programs["step"] = step.compile()
-        if start < self._first:
-            warmup = jax.jit(search.warmup, donate_argnums=0).lower(state, train, self._key)
-            self._programs["warmup"] = warmup.compile()
-        self._console.print(predict(self._programs.values()))
+        step = jax.jit(self._built.search.step, donate_argnums=0)
+        self._step = step.lower(state, first["train"], first["held_out"], self._key).compile()
+        self._console.print(predict([self._step]))
 
     def advance(self, state: SearchState, step: int) -> tuple[SearchState, dict[str, Any]]:
-        """One step of the warm-up, or of the search."""
+        """One step of the search."""
         rng = jax.random.fold_in(self._key, step)
-        if step < self._first:
-            return self._programs["warmup"](state, next(self._streams["train"]), rng)
-        return self._programs["step"](state, next(self._streams["train"]), next(self._streams["held_out"]), rng)
+        return self._step(state, next(self._streams["train"]), next(self._streams["held_out"]), rng)
 
     def record(self, state: SearchState) -> dict[str, Any]:
         """Alphas, as rows that sum to one, and the search's health, as JSON values."""

@@ -29,7 +29,7 @@ def test_memory_tells_mdarts_from_darts_and_states_the_bank(capsys, tmp_path):
     by_name = {(row["varied"], row["algorithm"], row["step"]): row for row in rows}
     assert {name[1:] for name in by_name if name[0] == "preset"} == {
         ("single", "weights"),
-        *(("mdarts", step) for step in ("warmup", "weights", "gates", "both")),
+        *(("mdarts", step) for step in ("weights", "gates", "both")),
         *(("darts", step) for step in ("weights", "gates", "both")),
     }
     for (_, algorithm, _), row in by_name.items():

@@ -2,7 +2,6 @@ import json
 
 import chex
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -22,14 +21,7 @@ def test_derive_inverts_one_hot_gates(network_config):
     genotype, choices = random_genotype(network_config), open_choices(network_config)
     gates = one_hot_gates(choices, genotype)
     chex.assert_trees_all_equal(jax.tree.map(np.sum, gates), jax.tree.map(lambda _: np.float32(1), gates))
-    assert derive(choices, jax.tree.map(jnp.asarray, gates), jax.random.key(0)).blocks == genotype.blocks
-
-
-def test_derive_breaks_ties_by_seed_and_not_by_index(network_config):
-    choices = open_choices(network_config)
-    level = jax.tree.map(jnp.ones_like, one_hot_gates(choices, random_genotype(network_config)))
-    found = {derive(choices, level, jax.random.key(seed)).blocks["bottleneck_block0"]["conv_a"] for seed in range(40)}
-    assert found == set(network_config.candidates)
+    assert derive(choices, gates).blocks == genotype.blocks
 
 
 def test_search_space_size():

@@ -11,7 +11,7 @@ from autoderain_jax.proximal import proximal
 CHOICES = {"block": {"conv": ("a", "b", "c")}}
 
 
-def toy(learning_rate=0.5):
+def toy(learning_rate=0.5, relaxed_steps=0):
     """Params (3,); the selected one is pulled to the batch's target. Gates have a slope of their own."""
 
     def loss(params, gates, batch):
@@ -23,13 +23,14 @@ def toy(learning_rate=0.5):
         optax.sgd(0.25),
         optax.chain(optax.sgd(learning_rate), proximal("lazy")),
         cost=lambda gates: gates["block"]["conv"] @ jnp.array([0.2, 0.0, 0.0]),
+        relaxed_steps=relaxed_steps,
         share_decay=0.5,
     )
 
 
 def test_one_step_by_hand():
     search = toy()
-    state = search.init(jnp.array([1.0, 2.0, 3.0]), CHOICES)
+    state = search.init(jnp.array([1.0, 2.0, 3.0]), CHOICES, jax.random.key(0))
     state = state._replace(alphas={"block": {"conv": jnp.array([0.5, 0.25, 0.25])}})
     held_out = (jnp.float32(1.5), jnp.array([1.0, 0.0, 2.0]))
     train = (jnp.float32(0.0), jnp.zeros(3))
@@ -46,24 +47,36 @@ def test_one_step_by_hand():
     assert int(state.step) == 1
 
 
-def test_warmup_trains_one_random_path_and_leaves_alphas_alone():
-    search = toy()
-    start = search.init(jnp.array([1.0, 2.0, 3.0]), CHOICES)
-    trained = set()
-    for seed in range(20):
-        state, _ = search.warmup(start, (jnp.float32(0.0), jnp.zeros(3)), jax.random.key(seed))
-        chex.assert_trees_all_equal(state.alphas, start.alphas)
-        chex.assert_trees_all_equal(state.share, start.share)
-        changed = np.flatnonzero(state.params != start.params)
-        assert len(changed) == 1
-        trained.add(int(changed[0]))
-    assert trained == {0, 1, 2}
+def test_relaxed_gates_are_the_alphas_and_then_binary():
+    search = toy(0.1, relaxed_steps=1)
+    state = search.init(jnp.array([1.0, 2.0, 3.0]), CHOICES, jax.random.key(0))
+    state = state._replace(alphas={"block": {"conv": jnp.array([0.5, 0.25, 0.25])}})
+    batch = (jnp.float32(0.0), jnp.zeros(3))
+    state, metrics = search.step(state, batch, batch, jax.random.key(0))
+    # The mixture is 1.75: dL/dg = 3.5 * (1, 2, 3) + (0.2, 0, 0) = (3.7, 7, 10.5), and (0.13, -0.45, -0.8) projects to
+    # (0.79, 0.21, 0), whose mixture is 1.21.
+    assert metrics["held_out_loss"] == pytest.approx(1.75**2)
+    chex.assert_trees_all_close(state.alphas["block"]["conv"], jnp.array([0.79, 0.21, 0.0]), atol=1e-6)
+    assert metrics["train_loss"] == pytest.approx(1.21**2)
+    moved = jnp.array([1.0, 2.0, 3.0]) - 0.25 * 2 * 1.21 * jnp.array([0.79, 0.21, 0.0])
+    chex.assert_trees_all_close(state.params, moved, atol=1e-6)
+    # From the second step on a single one is run and trained.
+    state, metrics = search.step(state, batch, batch, jax.random.key(0))
+    assert metrics["train_loss"] == pytest.approx(float(moved[0]) ** 2)
+    chex.assert_trees_all_close(state.params[1:], moved[1:])
+
+
+def test_seeds_break_the_ties_between_first_alphas():
+    rows = [toy().init(jnp.zeros(3), CHOICES, jax.random.key(seed)).alphas["block"]["conv"] for seed in range(30)]
+    chex.assert_trees_all_close(jnp.stack(rows), jnp.full((30, 3), 1 / 3), atol=1e-3)
+    np.testing.assert_allclose(jnp.stack(rows).sum(-1), 1.0, atol=1e-6)
+    assert {int(row.argmax()) for row in rows} == {0, 1, 2}
 
 
 def test_cheapest_slope_wins():
     search = toy(0.02)
     step = jax.jit(search.step)
-    state = search.init(jnp.zeros(3), CHOICES)
+    state = search.init(jnp.zeros(3), CHOICES, jax.random.key(0))
     batch = (jnp.float32(0.0), jnp.array([0.5, 0.1, 0.4]))
     for i in range(60):
         state, _ = step(state, batch, batch, jax.random.key(i))

@@ -32,7 +32,6 @@ def test_every_algorithm_runs_and_is_ranked():
         layers=1,
         teachers=2,
         steps=4,
-        warmup=0.5,
         rank=5,
         rank_steps=2,
         size=6,
@@ -50,7 +49,7 @@ def test_every_algorithm_runs_and_is_ranked():
 
 
 def test_senseless_options_are_named():
-    with pytest.raises(InputError, match="--warmup must be in"):
-        planted(PlantedConfig(warmup=1.0))
+    with pytest.raises(InputError, match="--relaxed must be in"):
+        planted(PlantedConfig(relaxed=1.0))
     with pytest.raises(InputError, match="--teachers must be positive"):
         planted(PlantedConfig(teachers=0))

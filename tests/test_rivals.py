@@ -26,7 +26,7 @@ def row(tree):
 
 
 def start(search):
-    return search.init(jnp.array([1.0, 2.0, 3.0]), CHOICES)
+    return search.init(jnp.array([1.0, 2.0, 3.0]), CHOICES, jax.random.key(0))
 
 
 def test_darts_moves_alphas_and_weights_through_the_softmax():
@@ -99,7 +99,7 @@ def test_nasp_has_its_box_and_runs_every_candidate_in_the_gate_step_alone():
         return of_supernet
 
     nasp = ALGORITHMS["nasp"]
-    search = nasp.build(loss_on, CHOICES, optax.sgd(0.25), nasp.optimiser(0.5))
+    search = nasp.build(loss_on, optax.sgd(0.25), nasp.optimiser(0.5))
     state, _ = search.gates(start(search), BATCH, jax.random.key(0))
     assert supernets[-1] == Supernet(shared=False, executor="output")
     # All gradients are positive here: the alphas of a box fall together, from 1/3 to 0.
@@ -111,7 +111,7 @@ def test_nasp_has_its_box_and_runs_every_candidate_in_the_gate_step_alone():
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_every_algorithm_steps_under_jit_and_prefers_rows_that_sum_to_one(name):
     algorithm = ALGORITHMS[name]
-    search = algorithm.build(lambda supernet: loss, CHOICES, optax.sgd(0.1), algorithm.optimiser(0.1))
+    search = algorithm.build(lambda supernet: loss, optax.sgd(0.1), algorithm.optimiser(0.1))
     state = start(search)
     for i in range(3):
         state, _ = jax.jit(search.step)(state, BATCH, BATCH, jax.random.key(i))

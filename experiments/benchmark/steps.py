@@ -18,7 +18,7 @@ from autoderain_jax.cost import macs
 from autoderain_jax.errors import InputError
 from autoderain_jax.genotype import Genotype, uniform
 from autoderain_jax.network import DerainNet, NetworkConfig
-from autoderain_jax.rivals import ALGORITHMS, AlgorithmName, Kernels
+from autoderain_jax.rivals import AlgorithmName, Kernels
 from experiments.config import Preset, SearchConfig, search_preset
 from experiments.memory import step_memory
 from experiments.retrain import first_state, train_step
@@ -176,7 +176,7 @@ def single_step(config: SearchConfig, genotype: Genotype) -> Step:
 
 
 def search_steps(config: SearchConfig, algorithm: AlgorithmName) -> Iterator[tuple[str, Step]]:
-    """The steps of a search: ``weights``, ``gates``, ``both`` in one program, and ``warmup`` where there is one.
+    """The steps of a search: ``weights``, ``gates``, and ``both`` in one program, as a search runs them.
 
     Algorithms without alphas have ``weights`` alone.
     """
@@ -187,8 +187,6 @@ def search_steps(config: SearchConfig, algorithm: AlgorithmName) -> Iterator[tup
     def first():
         return built.first_state(key)
 
-    if ALGORITHMS[algorithm].warmup:
-        yield "warmup", Step(search.warmup, first, (batch, key))
     yield "weights", Step(search.weights, first, (batch, key))
     if algorithm != "random":
         yield "gates", Step(search.gates, first, (batch, key))
