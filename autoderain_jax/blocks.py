@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from autoderain_jax.candidates import candidate
-from autoderain_jax.search_space import Supernet, run_choice, shared_kernel, union_window
+from autoderain_jax.search_space import Supernet, run_choice, shared_kernel
 
 
 class ChoiceConv(nn.Module):
@@ -46,8 +46,7 @@ class ChoiceConv(nn.Module):
             if not (sharing and c.linear)
         }
         if sharing:
-            kernel = self.param("shared", shared_kernel, candidates, x.shape[-1], self.features)
-            weights["shared"] = kernel * union_window(candidates)
+            weights["shared"] = self.param("shared", shared_kernel, candidates, x.shape[-1], self.features)
         bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
         if open_choice:
             y = run_choice(self.supernet, candidates, weights, x, gates)

@@ -15,15 +15,10 @@ def test_one_layer_is_recovered_by_the_gate_gradient():
     assert cut <= 0.4
 
 
-def test_kernels_of_their_own_need_a_warmup():
-    config = PlantedConfig(teachers=5, kernels="own", learning_rate=3e-2, warmup=0.75)
-    recovered = planted(config)["mdarts"].recovered
-    assert recovered >= 0.8
-    assert planted(dataclasses.replace(config, warmup=0.0))["mdarts"].recovered <= recovered - 0.2
-
-
-def test_shared_kernels_find_three_layers():
-    assert planted(PlantedConfig(layers=3, teachers=2, steps=1500))["mdarts"].recovered == 1.0
+def test_three_layers_are_recovered_by_relaxed_gates():
+    config = PlantedConfig(layers=3, teachers=2, steps=1200)
+    assert planted(config)["mdarts"].recovered == 1.0
+    assert planted(dataclasses.replace(config, relaxed=0.0))["mdarts"].recovered <= 0.5
 
 
 def test_every_algorithm_runs_and_is_ranked():
