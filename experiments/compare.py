@@ -106,7 +106,8 @@ def _run(config: CompareConfig, contender: Contender, seed: int, target: float) 
     if contender in ALGORITHMS:
         options = {"steps": config.search_steps, "batch": config.search_batch, "cost_weight": config.cost_weight}
         given = {name: value for name, value in options.items() if value is not None}
-        genotype = search(dataclasses.replace(default, workdir=folder / "search", algorithm=contender, **given, **data))
+        searching = dataclasses.replace(default, workdir=folder / "search", algorithm=contender, **given, **data)
+        genotype = search(searching).genotype
     else:
         genotype = uniform(default.network, contender)
         folder.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from autoderain_jax.errors import InputError
 from autoderain_jax.losses import parse_loss
 from autoderain_jax.network import NetworkConfig
-from autoderain_jax.rivals import AlgorithmName, Kernels
+from autoderain_jax.rivals import ALGORITHMS, Algorithm, AlgorithmName, Kernels
 from data_pipelines import BUILTIN, Pairs, open_pairs
 from data_pipelines.batches import Stream
 from data_pipelines.synthetic import with_synthetic
@@ -124,6 +124,40 @@ class SearchConfig(TrainingConfig):
             if not (getattr(self, name) or 0) >= 0:
                 raise InputError(f"--{name.replace('_', '-')} must not be negative, not {getattr(self, name)}")
 
+    @property
+    def built_algorithm(self) -> Algorithm:
+        """The algorithm with the kind of kernels asked for."""
+        return ALGORITHMS[self.algorithm].with_kernels(self.kernels)
+
+    @property
+    def relaxed_steps(self) -> int:
+        """In how many steps gates are relaxed; 0 for algorithms that do not know this."""
+        relaxed = self.built_algorithm.relaxed if self.relaxed is None else self.relaxed
+        return round((relaxed or 0.0) * self.steps)
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchesConfig(SearchConfig):
+    """Search an architecture, by MDARTS or a rival: writes genotype.json and report.html.
+
+    Several seeds or prices make several searches, each in a folder of its own, and a report on all of them.
+    """
+
+    seeds: int = 1
+    """Searches that differ in nothing but their seed: --seed, the next, and so on. How far they agree is reported."""
+    cost_weights: tuple[float, ...] = ()
+    """Searches at several prices of computation, instead of --cost-weight: a front of sizes."""
+
+    def check(self) -> None:
+        """Raises ``InputError`` naming the first option whose value makes no sense."""
+        super().check()
+        if self.seeds < 1:
+            raise InputError(f"--seeds must be at least 1, not {self.seeds}")
+        if any(not weight >= 0 for weight in self.cost_weights):
+            raise InputError(f"--cost-weights must not be negative, not {min(self.cost_weights)}")
+        if len(set(self.cost_weights)) < len(self.cost_weights):
+            raise InputError("--cost-weights names one twice")
+
 
 @dataclasses.dataclass(frozen=True)
 class RetrainConfig(TrainingConfig):
@@ -165,10 +199,10 @@ SEARCH_STEPS = {"tiny": 300, "small": 600, "base": 20_000}
 RETRAIN_STEPS = {"tiny": 1_000, "small": 6_500, "base": 200_000}
 
 
-def search_preset(preset: str) -> SearchConfig:
+def search_preset(preset: str, kind: type[SearchConfig] = SearchConfig) -> SearchConfig:
     """The defaults of a search; those of ``tiny`` for an unknown name, which the command line then refuses."""
     preset = preset if preset in SHAPES else "tiny"
-    return SearchConfig(preset=preset, steps=SEARCH_STEPS[preset], **SHAPES[preset])
+    return kind(preset=preset, steps=SEARCH_STEPS[preset], **SHAPES[preset])
 
 
 def retrain_preset(preset: str) -> RetrainConfig:

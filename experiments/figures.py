@@ -44,6 +44,19 @@ def curves(records: Records, names: tuple[str, ...], ylabel: str, mark: tuple[fl
     return svg(figure)
 
 
+def scatter(points: list[tuple[float, float, float]]) -> str:
+    """Found networks as points: multiply-accumulates per pixel, PSNR in dB, cost weight."""
+    figure = Figure(figsize=(8, 3.5), layout="constrained")
+    axes = figure.subplots()
+    for weight in dict.fromkeys(weight for *_, weight in points):
+        mine = [(macs, psnr) for macs, psnr, at in points if at == weight]
+        axes.plot(*zip(*mine, strict=True), "o", label=f"cost weight {weight:g}")
+    axes.set(xlabel="multiply-accumulates per pixel", ylabel="held-out PSNR, dB (y-matlab)")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    return svg(figure)
+
+
 def alphas_heat_map(records: Records, config: NetworkConfig) -> str:
     """Every alpha over the steps of the search; rows are options, grouped by choice."""
     steps = [record["step"] for record in records if "alphas" in record]

@@ -6,6 +6,7 @@ import base64
 import html
 import io
 import json
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
@@ -17,8 +18,8 @@ from autoderain_jax.metrics import score
 from autoderain_jax.network import open_choices
 from autoderain_jax.search_space import Rows
 from data_pipelines import Pairs
-from experiments import figures
-from experiments.config import RetrainConfig, SearchConfig, TrainingConfig
+from experiments import agreement, figures
+from experiments.config import RetrainConfig, SearchConfig, SearchesConfig, TrainingConfig
 from experiments.workdir import Workdir
 
 PICTURES = 3
@@ -57,7 +58,6 @@ def write_search_report(
     """
     records = workdir.records()
     gates = one_hot_gates(open_choices(config.network), genotype)
-    alphas_start = max((r["step"] for r in records if "held_out_loss" not in r), default=0)
     share = float(relative_cost(gates, prices))
     sections = [
         (
@@ -66,7 +66,7 @@ def write_search_report(
                 records,
                 ("train_loss", "held_out_loss", "cost"),
                 config.loss,
-                mark=(alphas_start, "alphas start"),
+                mark=(config.relaxed_steps, "binary gates") if config.relaxed_steps else None,
             ),
         ),
         (
@@ -101,6 +101,13 @@ def write_retrain_report(workdir: Workdir, config: RetrainConfig, derainer: Dera
         ("On held-out images", _pictures(derainer, held_out)),
     ]
     _write(workdir, "Retraining", config, sections)
+
+
+def write_searches_report(
+    workdir: Workdir, config: SearchesConfig, rows: Sequence[agreement.Row], genotypes: Sequence[Genotype]
+) -> None:
+    """Writes the report of several searches: ``report.html`` in the folder that holds theirs."""
+    _write(workdir, f"{len(rows)} searches", config, agreement.sections(rows, genotypes, config.network))
 
 
 def _health(records: figures.Records, config: SearchConfig, problems: list[str]) -> str:

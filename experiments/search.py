@@ -8,32 +8,36 @@ import json
 import shlex
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from autoderain_jax.cost import PRICES, relative_cost
+from autoderain_jax.cost import PRICES, macs, network_macs, relative_cost
 from autoderain_jax.derainer import Derainer
-from autoderain_jax.genotype import Genotype, derive, inherit
+from autoderain_jax.genotype import Genotype, derive, inherit, one_hot_gates
 from autoderain_jax.losses import parse_loss
 from autoderain_jax.mdarts import Search, SearchState
 from autoderain_jax.model import Model
 from autoderain_jax.network import DerainNet, open_choices
 from autoderain_jax.proximal import proximal_gradient
-from autoderain_jax.rivals import ALGORITHMS, Algorithm, best_of_random
+from autoderain_jax.rivals import best_of_random
 from autoderain_jax.search_space import Rows, Supernet, initial_alphas
+from data_pipelines import Pairs
 from data_pipelines.batches import as_floats, batches
-from experiments import command, health
-from experiments.config import SearchConfig, open_training, search_preset
+from experiments import agreement, command, health
+from experiments.config import SearchConfig, SearchesConfig, open_training, search_preset
 from experiments.memory import predict
-from experiments.report import write_search_report
-from experiments.workdir import Workdir
+from experiments.report import write_search_report, write_searches_report
+from experiments.retrain import held_out_psnr
+from experiments.workdir import Workdir, replace_file
 
 HELD_OUT_STREAM = 2**32
 """Added to the seed for the stream of held-out patches, so that it is not the training stream."""
+GENOTYPE = "genotype.json"
+"""The file of a search's folder that holds what it found."""
 CHOOSING_BATCHES = 8
 """Held-out batches on which random search compares its paths."""
 
@@ -56,7 +60,7 @@ class Built:
 def build(config: SearchConfig, prices: Rows) -> Built:
     """The search that the configuration describes, at the given prices."""
     choices = open_choices(config.network)
-    algorithm = algorithm_of(config)
+    algorithm = config.built_algorithm
     restore_loss = parse_loss(config.loss)
 
     def network(supernet: Supernet) -> DerainNet:
@@ -78,7 +82,7 @@ def build(config: SearchConfig, prices: Rows) -> Built:
     else:
         alphas_optimiser = algorithm.optimiser(rate)
     params_optimiser = optax.adam(optax.cosine_decay_schedule(config.learning_rate, config.steps))
-    search = algorithm.build(loss_on, params_optimiser, alphas_optimiser, cost, relaxed_steps(config))
+    search = algorithm.build(loss_on, params_optimiser, alphas_optimiser, cost, config.relaxed_steps)
 
     def first_state(rng):
         params_rng, alphas_rng = jax.random.split(rng)
@@ -90,18 +94,21 @@ def build(config: SearchConfig, prices: Rows) -> Built:
     return Built(search, first_state, lambda params, gates, batch: loss(params, gates, batch) + cost(gates))
 
 
-def algorithm_of(config: SearchConfig) -> Algorithm:
-    """The algorithm with the kind of kernels that the configuration asks for."""
-    return ALGORITHMS[config.algorithm].with_kernels(config.kernels)
+class Found(NamedTuple):
+    """What a search found.
+
+    Attributes:
+      genotype: the architecture.
+      derainer: it, with the weights that it has from the search.
+      held_out: the images held out for the alphas.
+    """
+
+    genotype: Genotype
+    derainer: Derainer
+    held_out: Pairs
 
 
-def relaxed_steps(config: SearchConfig) -> int:
-    """In how many steps gates are relaxed; 0 for algorithms that do not know this."""
-    relaxed = algorithm_of(config).relaxed if config.relaxed is None else config.relaxed
-    return round((relaxed or 0.0) * config.steps)
-
-
-def search(config: SearchConfig) -> Genotype:
+def search(config: SearchConfig) -> Found:
     """Runs or resumes a search; see ``SearchConfig``.
 
     Raises:
@@ -128,21 +135,68 @@ def search(config: SearchConfig) -> Genotype:
         run.record,
         checkpoint_minutes=config.checkpoint_minutes,
         finished=lambda records: (
-            bool(config.early_stop) and health.settled(records, config.early_stop, relaxed_steps(config))
+            bool(config.early_stop) and health.settled(records, config.early_stop, config.relaxed_steps)
         ),
     )
     genotype = derive(open_choices(config.network), run.preferred(state), _origin(config))
-    genotype.save(workdir.folder / "genotype.json")
+    genotype.save(workdir.folder / GENOTYPE)
     derainer = Derainer(Model(config.network, genotype, inherit(state.params, genotype), config.patch))
     problems = health.warnings(workdir.records(), config.network, prices)
     write_search_report(workdir, config, genotype, derainer, held_out, prices, problems)
     for problem in problems:
         workdir.console.print(f"warning: {problem}")
-    workdir.console.print(f"found: {workdir.folder / 'genotype.json'}\nreport: {workdir.folder / 'report.html'}")
+    workdir.console.print(f"found: {workdir.folder / GENOTYPE}\nreport: {workdir.folder / 'report.html'}")
     workdir.console.print(
         f"next: python -m experiments.retrain --genotype {shlex.quote(str(workdir.folder))}/genotype.json"
     )
-    return genotype
+    return Found(genotype, derainer, held_out)
+
+
+def searches(config: SearchesConfig) -> None:
+    """Runs or resumes one search, or as many as there are seeds and prices; see ``SearchesConfig``.
+
+    Several write ``searches.json`` with a row for each, and the ``genotype.json`` of the best score on held-out images
+    where they have one price.
+
+    Raises:
+      InputError, KeyboardInterrupt: as for ``search``.
+    """
+    config.check()
+    plain = {field.name: getattr(config, field.name) for field in dataclasses.fields(SearchConfig)}
+    if config.seeds == 1 and not config.cost_weights:
+        search(SearchConfig(**plain))
+        return
+    workdir = Workdir(config.workdir, config, "searches")
+    weights = config.cost_weights or (config.cost_weight,)
+    rows, genotypes = [], []
+    for weight, seed in itertools.product(weights, range(config.seed, config.seed + config.seeds)):
+        folder = workdir.folder / f"cost-{weight:g}-seed-{seed}"
+        workdir.console.print(f"== cost weight {weight:g}, seed {seed}")
+        one = SearchConfig(**{**plain, "workdir": folder, "cost_weight": weight, "seed": seed})
+        genotypes.append((found := search(one)).genotype)
+        rows.append(
+            {"seed": seed, "cost_weight": weight, **_summary(config, found), "genotype": str(folder / GENOTYPE)}
+        )
+    replace_file(workdir.folder / "searches.json", json.dumps(command.finite(rows), indent=2) + "\n")
+    agreement.write_events(workdir.folder, rows, genotypes)
+    write_searches_report(workdir, config, rows, genotypes)
+    workdir.console.print(agreement.table(rows, genotypes, config.network))
+    workdir.console.print(f"report: {workdir.folder / 'report.html'}")
+    if len(weights) == 1:
+        best = max(range(len(rows)), key=lambda i: rows[i]["held_out_psnr"])
+        genotypes[best].save(workdir.folder / GENOTYPE)
+        workdir.console.print(f"found: {workdir.folder / GENOTYPE}, that of seed {rows[best]['seed']}")
+
+
+def _summary(config: SearchConfig, found: Found) -> dict[str, Any]:
+    """What a search's row tells of the network that it found."""
+    gates = one_hot_gates(open_choices(config.network), found.genotype)
+    return {
+        "cost": float(relative_cost(gates, macs(config.network, config.patch))),
+        "macs_per_pixel": network_macs(config.network, found.genotype.choices),
+        "parameters": found.derainer.model.parameters,
+        "held_out_psnr": held_out_psnr(found.derainer, found.held_out),
+    }
 
 
 def _origin(config: SearchConfig) -> dict[str, Any]:
@@ -186,7 +240,7 @@ class _Run:
     def record(self, state: SearchState) -> dict[str, Any]:
         """Alphas, as rows that sum to one, and the search's health, as JSON values."""
         state = state._replace(params=None, params_opt=None, alphas_opt=None)
-        preference = algorithm_of(self._config).preference(state.alphas)
+        preference = self._config.built_algorithm.preference(state.alphas)
         state, preference = jax.device_get((state, preference))
         return {
             **health.measures(state, preference, self._config.network),
@@ -218,8 +272,8 @@ def main() -> None:
     """The command."""
     args = sys.argv[1:]
     preset = command.peek("--preset", args)
-    default = search_preset(preset or "tiny")
-    search(command.parse(SearchConfig, args, default, prog="python -m experiments.search"))
+    default = search_preset(preset or "tiny", SearchesConfig)
+    searches(command.parse(SearchesConfig, args, default, prog="python -m experiments.search"))
 
 
 if __name__ == "__main__":

@@ -75,7 +75,7 @@ class Workdir:
                     "give another --workdir, or the same options to resume"
                 )
             return
-        _replace(path, json.dumps(config, indent=2) + "\n")
+        replace_file(path, json.dumps(config, indent=2) + "\n")
 
     def records(self) -> list[dict[str, Any]]:
         """The metrics written so far."""
@@ -97,7 +97,7 @@ class Workdir:
         """
         path = self.folder / name
         if not path.exists():
-            _replace(path, json.dumps(jax.tree.map(lambda leaf: np.asarray(leaf).tolist(), make())) + "\n")
+            replace_file(path, json.dumps(jax.tree.map(lambda leaf: np.asarray(leaf).tolist(), make())) + "\n")
         try:
             value = json.loads(path.read_text())
         except ValueError as error:
@@ -106,7 +106,7 @@ class Workdir:
 
     def _drop_after(self, step: int) -> None:
         """Forgets metrics of steps after ``step``, which a resumed run repeats."""
-        _replace(self.metrics_file, "".join(json.dumps(r) + "\n" for r in self.records() if r["step"] <= step))
+        replace_file(self.metrics_file, "".join(json.dumps(r) + "\n" for r in self.records() if r["step"] <= step))
 
     def train(
         self,
@@ -263,7 +263,7 @@ def _require_finite(scalars: dict[str, float], step: int, folder: Path) -> None:
             )
 
 
-def _replace(path: Path, text: str) -> None:
+def replace_file(path: Path, text: str) -> None:
     """Writes a file whole or not at all."""
     partial = path.with_name(path.name + ".partial")
     partial.write_text(text)
@@ -272,6 +272,6 @@ def _replace(path: Path, text: str) -> None:
 
 def _plain(config: Any) -> dict[str, Any]:
     """A configuration as JSON values, without what may differ between the parts of one run."""
-    free = ("workdir", "checkpoint_minutes", "genotype", "stream", "data_root", "imports")
+    free = ("workdir", "checkpoint_minutes", "genotype", "stream", "data_root", "imports", "seeds", "cost_weights")
     values = {name: value for name, value in dataclasses.asdict(config).items() if name not in free}
     return json.loads(json.dumps(values, default=str))

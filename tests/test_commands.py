@@ -27,7 +27,7 @@ from tests.samples import random_genotype, write_pairs
 
 
 def test_search_writes_its_results(search_config):
-    genotype = search.search(search_config)
+    genotype = search.search(search_config).genotype
     folder = search_config.workdir
     assert Genotype.load(folder / "genotype.json") == genotype
     genotype.check_fits(search_config.network)
@@ -66,7 +66,7 @@ def test_stopped_and_resumed_search_equals_an_unbroken_one_bit_for_bit(search_co
 def test_other_algorithms_search_too(search_config, network_config, algorithm):
     network = dataclasses.replace(network_config, candidates=("conv5x5", "separable3x3"))
     search_config = dataclasses.replace(search_config, network=network)
-    genotype = search.search(dataclasses.replace(search_config, algorithm=algorithm, random_paths=3))
+    genotype = search.search(dataclasses.replace(search_config, algorithm=algorithm, random_paths=3)).genotype
     assert genotype.origin["algorithm"] == algorithm
     genotype.check_fits(search_config.network)
     records = [json.loads(line) for line in (search_config.workdir / "metrics.jsonl").read_text().splitlines()]
