@@ -6,9 +6,9 @@ One step of the search, on a batch held out for the alphas and a batch for the w
     params = params - optimiser(d/dparams L_train(params, gates))                           at gates of the new alphas
 
 where ``prox`` projects on the simplex. First the gates are *relaxed*: they are the alphas themselves. Kernel space
-folds such a mixture into one convolution as it does a single path, and the projection takes most rows to a corner, a
-single path, by itself. Then the gates are *binary*, ``prox_one_hot(alphas)``: the masks select a single path, and the
-weights adapt to it.
+folds such a mixture into one convolution as it does a single path, and the projection takes rows toward a corner, a
+single path, by itself. Then the gates are *binary*, ``prox_one_hot(alphas)``: the masks select a single path, the
+weights adapt to it, and the alphas stay, as at a corner their gradient always finds the grass greener elsewhere.
 
 The step is ours, after NASP (Yao et al., AAAI 2020) and ProxQuant (Bai et al., ICLR 2019); the paper's abstract says no
 more than "proximal gradient" and "in the spirit of binary-network training". Binary from the start, the search would
@@ -145,7 +145,8 @@ def mdarts(
       params_optimiser: updates the weights.
       alphas_optimiser: updates the alphas; must end in ``proximal.proximal``, as ``proximal_gradient`` does.
       cost: price of the architecture that ``gates`` select, added to the held-out loss.
-      relaxed_steps: for so many steps gates are the alphas, then one-hot.
+      relaxed_steps: for so many steps gates are the alphas; then gates are binary and alphas stay. With 0, gates are
+        binary from the start and alphas do move.
       share_decay: decay of the moving average ``SearchState.share``.
 
     Returns:
@@ -164,19 +165,21 @@ def mdarts(
             flips=jnp.zeros(()),
         )
 
+    def while_relaxed(state: SearchState, rows: Rows, afterwards: Rows) -> Rows:
+        return map_rows(lambda *both: jnp.where(state.step < relaxed_steps, *both), rows, afterwards)
+
     def gates_of(state: SearchState) -> Rows:
         binary = prox_one_hot(state.alphas)
-        if relaxed_steps == 0:
-            return binary
-        relaxed = state.step < relaxed_steps
-        return map_rows(lambda alphas, one_hot: jnp.where(relaxed, alphas, one_hot), state.alphas, binary)
+        return while_relaxed(state, state.alphas, binary) if relaxed_steps else binary
 
     def gates(state: SearchState, held_out: Batch, rng: jax.Array):
         del rng
-        before = prox_one_hot(state.alphas)
+        before = state.alphas
         objective = priced(loss, cost, state.params, held_out)
         state, metrics = move_alphas(objective, alphas_optimiser, state, gates_of(state))
-        return record_share(state, before, prox_one_hot(state.alphas), share_decay), metrics
+        if relaxed_steps:
+            state = state._replace(alphas=while_relaxed(state, state.alphas, before))
+        return record_share(state, prox_one_hot(before), prox_one_hot(state.alphas), share_decay), metrics
 
     def weights(state: SearchState, train: Batch, rng: jax.Array):
         del rng

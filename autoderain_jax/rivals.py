@@ -215,7 +215,7 @@ MIXED = Supernet(shared=False, executor="output")
 """Output space, with weights of its own for every candidate."""
 
 ALGORITHMS: dict[AlgorithmName, Algorithm] = {
-    "mdarts": Algorithm(mdarts, proximal_gradient, Supernet(), 6e-3, relaxed=0.8),
+    "mdarts": Algorithm(mdarts, proximal_gradient, Supernet(), 6e-3, relaxed=0.9),
     "darts": Algorithm(darts, adam, MIXED, 3e-3, preference=softmax),
     "folded": Algorithm(darts, adam, Supernet(), 3e-3, preference=softmax),
     "nasp": Algorithm(mdarts, box_gradient, ALONE, 6e-3, gates_executor="output"),

@@ -89,7 +89,8 @@ class SearchConfig(TrainingConfig):
     kernels: Kernels | None = None
     """Weights of linear candidates: shared (projections of one kernel) or own. Default: as the algorithm has them."""
     relaxed: float | None = None
-    """Of mdarts: share of the steps in which gates are the alphas themselves, before they are binary. Default: 0.8."""
+    """Of mdarts: share of the steps in which gates are the alphas themselves; in the others they are binary, and the
+    alphas stay. Default: 0.9."""
     alphas_learning_rate: float | None = None
     """Of Adam on the architecture parameters. Default: the algorithm's, 6e-3 for mdarts, whose alphas lie in [0, 1]."""
     mode: Literal["lazy", "eager"] = "lazy"
@@ -104,8 +105,7 @@ class SearchConfig(TrainingConfig):
     random_paths: int = 30
     """Paths among which --algorithm random chooses in the end, by held-out loss and price."""
     early_stop: int = 0
-    """Stop when no choice has changed for so many steps in which gates were binary (with rivals, any steps); 0:
-    never."""
+    """Stop when no choice has changed for so many steps; 0: never."""
     held_out: float = 0.2
     """Share of the training images held out, whole, for the alphas."""
 

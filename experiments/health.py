@@ -55,13 +55,12 @@ def choices_of(share: Rows) -> str:
     return " ".join(str(int(np.argmax(row))) for rows in share.values() for row in rows.values())
 
 
-def settled(records: list[Record], steps: int, since: int = 0) -> bool:
-    """Whether no choice has changed for so many steps, of those after step ``since``."""
-    binary = [record for record in records if record["step"] > since]
-    if not binary:
+def settled(records: list[Record], steps: int) -> bool:
+    """Whether no choice has changed for so many steps."""
+    if not records:
         return False
-    last = binary[-1]
-    same = itertools.takewhile(lambda record: record["choices"] == last["choices"], reversed(binary))
+    last = records[-1]
+    same = itertools.takewhile(lambda record: record["choices"] == last["choices"], reversed(records))
     return last["step"] - min(record["step"] for record in same) >= steps
 
 

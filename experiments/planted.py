@@ -53,7 +53,7 @@ class PlantedConfig:
     steps: int = 1200
     """Steps of each search."""
     relaxed: float | None = None
-    """Of mdarts: share of the steps in which gates are the alphas themselves. Default: 0.8."""
+    """Of mdarts: share of the steps in which gates are the alphas themselves. Default: 0.9."""
     cost_weight: float = 0.01
     """Price of computation, beside a loss that is 1 for a student that outputs nothing."""
     learning_rate: float = 1e-2

@@ -134,9 +134,7 @@ def search(config: SearchConfig) -> Found:
         run.batches_from,
         run.record,
         checkpoint_minutes=config.checkpoint_minutes,
-        finished=lambda records: (
-            bool(config.early_stop) and health.settled(records, config.early_stop, config.relaxed_steps)
-        ),
+        finished=lambda records: bool(config.early_stop) and health.settled(records, config.early_stop),
     )
     genotype = derive(open_choices(config.network), run.preferred(state), _origin(config))
     genotype.save(workdir.folder / GENOTYPE)

@@ -35,12 +35,10 @@ def test_measures_of_choices():
 
 
 def test_a_search_is_settled_when_no_choice_has_changed_for_so_many_steps():
-    relaxed = [record(10), record(20)]
-    assert not health.settled(relaxed, 1, since=20)
-    records = [*relaxed, record(30), record(40, "1 3"), record(50, "1 3"), record(60, "1 3")]
-    assert health.settled(records, 20, since=20)
-    assert not health.settled(records, 21, since=20)
-    assert not health.settled(records, 20, since=40)
+    assert not health.settled([], 1)
+    records = [record(30), record(40, "1 3"), record(50, "1 3"), record(60, "1 3")]
+    assert health.settled(records, 20)
+    assert not health.settled(records, 21)
 
 
 def test_warnings_name_what_is_wrong_and_what_helps():

@@ -60,8 +60,11 @@ def test_relaxed_gates_are_the_alphas_and_then_binary():
     assert metrics["train_loss"] == pytest.approx(1.21**2)
     moved = jnp.array([1.0, 2.0, 3.0]) - 0.25 * 2 * 1.21 * jnp.array([0.79, 0.21, 0.0])
     chex.assert_trees_all_close(state.params, moved, atol=1e-6)
-    # From the second step on a single one is run and trained.
+    # From the second step on a single one is run and trained, and the alphas stay.
+    alphas = state.alphas
     state, metrics = search.step(state, batch, batch, jax.random.key(0))
+    chex.assert_trees_all_equal(state.alphas, alphas)
+    assert metrics["held_out_loss"] == pytest.approx(float(moved[0]) ** 2)
     assert metrics["train_loss"] == pytest.approx(float(moved[0]) ** 2)
     chex.assert_trees_all_close(state.params[1:], moved[1:])
 
