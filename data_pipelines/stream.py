@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import atexit
+import weakref
+from collections.abc import Callable, Generator
 
 import numpy as np
 
@@ -18,6 +20,15 @@ AHEAD = 4
 """Batches prepared in advance."""
 WORKERS = 2
 """Threads that prepare them."""
+
+_streams: weakref.WeakSet[Generator] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_streams() -> None:
+    """Ends all streams while Python still runs: at exit one would wait for its threads, and they for Python."""
+    for stream in list(_streams):
+        stream.close()
 
 
 def patch_batch(
@@ -62,12 +73,18 @@ def patch_stream(
 
 def numpy_batches(
     pairs: Pairs, *, patch: int, batch: int, seed: int, start: int = 0, shard: tuple[int, int] = (0, 1)
-) -> Iterator[dict[str, np.ndarray]]:
+) -> Generator[dict[str, np.ndarray], None, None]:
     """The batches of ``patch_stream``, arguments as there, as NumPy arrays.
 
     Raises:
       InputError: an image is smaller than the patch, or cannot be read; the batch before it is the last.
     """
+    stream = _numpy_batches(pairs, patch, batch, seed, start, shard)
+    _streams.add(stream)
+    return stream
+
+
+def _numpy_batches(pairs, patch, batch, seed, start, shard):
     load = _loader(pairs, patch, batch, seed, shard)
     shape = (batch // shard[1], patch, patch, 6)
     failures: dict[int, InputError] = {}

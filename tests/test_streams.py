@@ -216,3 +216,18 @@ np.save(out, np.stack([np.concatenate(as_floats(next(mine)), -1) for _ in range(
     for step in range(6):
         together = np.concatenate([part[step] for part in parts])
         np.testing.assert_array_equal(together, np.concatenate(as_floats(next(whole)), -1))
+
+
+def test_a_process_ends_while_batches_are_being_prepared(data_folder):
+    code = """
+import sys, time
+from data_pipelines import open_pairs, stream
+real = stream.patch_batch
+def slow(*args):
+    time.sleep(0.3)
+    return real(*args)
+stream.patch_batch = slow
+batches = stream.numpy_batches(open_pairs(sys.argv[1], "train"), patch=16, batch=2, seed=0)
+next(batches)
+"""
+    subprocess.run([sys.executable, "-c", code, data_folder], check=True, timeout=60)
