@@ -17,7 +17,7 @@ from autoderain_jax.network import NetworkConfig, open_choices
 from experiments import figures
 
 Row = dict[str, Any]
-"""One search: ``seed``, ``cost_weight``, ``cost`` (share of the dearest architecture's), ``macs_per_pixel``,
+"""One search: ``seed``, ``cost_weight``, ``cost`` (share of the dearest choices' MACs), ``macs_per_pixel``,
 ``parameters``, ``held_out_psnr`` (dB by y-matlab, with the weights of the search), ``genotype`` (its file)."""
 
 

@@ -90,6 +90,8 @@ class PlantedConfig:
                 raise InputError(f"--{name.replace('_', '-')} must not be negative, not {getattr(self, name)}")
         if self.relaxed is not None and not 0 <= self.relaxed < 1:
             raise InputError(f"--relaxed must be in [0, 1), not {self.relaxed}")
+        if self.relaxed is not None and "mdarts" not in self.algorithms:
+            raise InputError("--relaxed is a way of mdarts, which is not among --algorithms")
 
 
 class PlantedNet(nn.Module):
