@@ -67,6 +67,10 @@ class Convolution:
     def embed(self, weights: Mapping[str, jax.Array]) -> jax.Array:
         """The candidate as a dense kernel of shape (5, 5, in, out)."""
         kernel = weights["depthwise"][..., None] * weights["pointwise"] if self.separable else weights["kernel"]
+        return self.spread(kernel)
+
+    def spread(self, kernel: jax.Array) -> jax.Array:
+        """A kernel (h, w, in, out) on the candidate's taps, zeros elsewhere: (5, 5, in, out)."""
         margins = [(SUPPORT - extent) // 2 for extent in self.extent]
         zero = jnp.zeros((), kernel.dtype)
         config = [(margin, margin, self.dilation - 1) for margin in margins] + [(0, 0, 0), (0, 0, 0)]

@@ -20,8 +20,6 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from autoderain_jax.search_space import map_rows
-
 PyTree = Any
 
 
@@ -34,7 +32,7 @@ def prox_one_hot(rows: PyTree) -> PyTree:
     Returns:
       Arrays like ``rows`` with exactly one 1.0 in each row; ties go to the first of the largest entries.
     """
-    return map_rows(lambda stacked: jax.nn.one_hot(stacked.argmax(-1), stacked.shape[-1], dtype=stacked.dtype), rows)
+    return jax.tree.map(lambda array: jax.nn.one_hot(array.argmax(-1), array.shape[-1], dtype=array.dtype), rows)
 
 
 def prox_simplex(rows: PyTree) -> PyTree:
@@ -48,7 +46,7 @@ def prox_simplex(rows: PyTree) -> PyTree:
         flat = array.reshape(-1, array.shape[-1])
         return jax.vmap(optax.projections.projection_simplex)(flat).reshape(array.shape)
 
-    return map_rows(project, rows)
+    return jax.tree.map(project, rows)
 
 
 def prox_pull(tree: PyTree, strength: jax.Array | float) -> PyTree:
@@ -69,7 +67,9 @@ def centre_rows() -> optax.GradientTransformation:
     Put before a transform that normalises each element, such as Adam, which would otherwise see little but the part
     that the row's gates share.
     """
-    return optax.stateless(lambda updates, params: map_rows(lambda rows: rows - rows.mean(-1, keepdims=True), updates))
+    return optax.stateless(
+        lambda updates, params: jax.tree.map(lambda rows: rows - rows.mean(-1, keepdims=True), updates)
+    )
 
 
 class ProximalState(NamedTuple):
@@ -137,7 +137,7 @@ def proximal_gradient(
       learning_rate: of Adam; an alpha moves by at most about this much a step.
       mode, pull: as for ``proximal``.
     """
-    return optax.chain(centre_rows(), optax.flatten(optax.adam(learning_rate)), proximal(mode, pull))
+    return optax.chain(centre_rows(), optax.adam(learning_rate), proximal(mode, pull))
 
 
 def box_gradient(learning_rate: optax.ScalarOrSchedule) -> optax.GradientTransformation:
@@ -147,4 +147,4 @@ def box_gradient(learning_rate: optax.ScalarOrSchedule) -> optax.GradientTransfo
         return jax.tree.map(lambda u, p: jnp.clip(p + u, 0.0, 1.0) - p, updates, params), state
 
     clip = optax.GradientTransformation(lambda params: optax.EmptyState(), update_fn)
-    return optax.chain(optax.flatten(optax.adam(learning_rate)), clip)
+    return optax.chain(optax.adam(learning_rate), clip)

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -29,17 +29,19 @@ import optax
 from autoderain_jax.mdarts import (
     Cost,
     Loss,
+    Metrics,
     Search,
     SearchState,
+    apply_to_alphas,
+    apply_to_weights,
     mdarts,
-    move_alphas,
     no_cost,
     priced,
     record_share,
-    train_weights,
+    starting,
 )
 from autoderain_jax.proximal import box_gradient, proximal_gradient
-from autoderain_jax.search_space import Choices, Rows, Supernet, map_rows, sample_gates
+from autoderain_jax.search_space import Choices, Rows, Stacked, Supernet, sample_gates, stack_rows
 
 
 def darts(
@@ -57,17 +59,18 @@ def darts(
 
     def gates(state: SearchState, held_out, rng):
         del rng
-        objective = priced(loss, cost, state.params, held_out)
-        before = softmax(state.alphas)
-        state, metrics = move_alphas(lambda alphas: objective(softmax(alphas)), alphas_optimiser, state, state.alphas)
-        return record_share(state, before, softmax(state.alphas), share_decay), metrics
+        alphas, unstack = stack_rows(state.alphas)
+        objective = priced(loss, cost)
+        descend = jax.grad(lambda alphas: objective(state.params, unstack(softmax(alphas)), held_out), has_aux=True)
+        grads, metrics = descend(alphas)
+        state = apply_to_alphas(alphas_optimiser, state, grads)
+        return record_share(state, softmax(alphas), softmax(stack_rows(state.alphas)[0]), share_decay), metrics
 
     def weights(state: SearchState, train, rng):
         del rng
-        return train_weights(loss, params_optimiser, state, softmax(state.alphas), train)
+        return _train(loss, params_optimiser, state, softmax(state.alphas), train)
 
-    search = mdarts(loss, params_optimiser, alphas_optimiser, cost, share_decay=share_decay)
-    return _from_zero(search)._replace(gates=gates, weights=weights)
+    return Search(_from_zero(starting(params_optimiser, alphas_optimiser)), gates, weights)
 
 
 def proxyless(
@@ -85,25 +88,25 @@ def proxyless(
     """
 
     def gates(state: SearchState, held_out, rng):
-        pairs = _each(rng, _sample_two, state.alphas)
-        before = state.alphas
-        objective = priced(loss, lambda paths: cost(_sum_paths(paths)), state.params, held_out)
+        before, unstack = stack_rows(state.alphas)
+        pairs = _each(rng, _sample_two, before)
         paths = jax.tree.map(lambda pair: pair * jnp.array([[1.0], [0.0]]), pairs)
-        grads, metrics = jax.grad(objective, has_aux=True)(paths)
-        grads = jax.tree.map(_two_alphas_gradient, state.alphas, pairs, grads)
+        objective = priced(loss, lambda paths: cost(jax.tree.map(lambda pair: pair.sum(0), paths)))
+        descend = jax.grad(lambda paths: objective(state.params, unstack(paths), held_out), has_aux=True)
+        grads, metrics = descend(paths)
+        grads = jax.tree.map(jax.vmap(_two_alphas_gradient), before, pairs, grads)
         updates, alphas_opt = alphas_optimiser.update(grads, state.alphas_opt, before)
         # Adam's momentum would move candidates that were not sampled.
-        moved = jax.tree.map(lambda row, update, pair: row + update * pair.sum(0), before, updates, pairs)
-        alphas = jax.tree.map(_keep_probability, before, moved, pairs)
-        state = state._replace(alphas=alphas, alphas_opt=alphas_opt)
-        return record_share(state, softmax(before), softmax(alphas), share_decay), metrics
+        moved = jax.tree.map(lambda row, update, pair: row + update * pair.sum(1), before, updates, pairs)
+        after = jax.tree.map(jax.vmap(_keep_probability), before, moved, pairs)
+        state = state._replace(alphas=unstack(after), alphas_opt=alphas_opt)
+        return record_share(state, softmax(before), softmax(after), share_decay), metrics
 
     def weights(state: SearchState, train, rng):
-        path = _each(rng, _sample, state.alphas)
-        return train_weights(loss, params_optimiser, state, path, train)
+        alphas, unstack = stack_rows(state.alphas)
+        return _train(loss, params_optimiser, state, unstack(_each(rng, _sample, alphas)), train)
 
-    search = mdarts(loss, params_optimiser, alphas_optimiser, cost, share_decay=share_decay)
-    return _from_zero(search)._replace(gates=gates, weights=weights)
+    return Search(_from_zero(starting(params_optimiser, alphas_optimiser)), gates, weights)
 
 
 def random(
@@ -119,10 +122,9 @@ def random(
     """
 
     def weights(state: SearchState, train, rng):
-        return train_weights(loss, params_optimiser, state, sample_gates(rng, state.alphas), train)
+        return _train(loss, params_optimiser, state, sample_gates(rng, state.alphas), train)
 
-    search = mdarts(loss, params_optimiser, alphas_optimiser, cost, share_decay=share_decay)
-    return search._replace(gates=lambda state, held_out, rng: (state, {}), weights=weights)
+    return Search(starting(params_optimiser, alphas_optimiser), lambda state, held_out, rng: (state, {}), weights)
 
 
 def best_of_random(evaluate: Callable[[Rows], jax.Array], rows: Rows, rng: jax.Array, samples: int) -> Rows:
@@ -141,14 +143,14 @@ def best_of_random(evaluate: Callable[[Rows], jax.Array], rows: Rows, rng: jax.A
     return min(paths, key=lambda gates: float(evaluate(gates)))
 
 
-def softmax(alphas: Rows) -> Rows:
-    """Softmax of every row."""
-    return map_rows(lambda rows: jax.nn.softmax(rows, -1), alphas)
+def softmax(alphas: Any) -> Any:
+    """Softmax of every row of a tree."""
+    return jax.tree.map(jax.nn.softmax, alphas)
 
 
 def adam(learning_rate: optax.ScalarOrSchedule) -> optax.GradientTransformation:
     """Adam with the momentum that DARTS and ProxylessNAS use for alphas."""
-    return optax.flatten(optax.adam(learning_rate, b1=0.5))
+    return optax.adam(learning_rate, b1=0.5)
 
 
 AlgorithmName = Literal["mdarts", "darts", "folded", "nasp", "proxyless", "random"]
@@ -205,7 +207,8 @@ class Algorithm(NamedTuple):
 
         search = on(self.supernet)
         if self.gates_executor:
-            search = search._replace(gates=on(dataclasses.replace(self.supernet, executor=self.gates_executor)).gates)
+            gates = on(dataclasses.replace(self.supernet, executor=self.gates_executor)).gates
+            search = search._replace(gates=gates, turn=None)
         return search
 
 
@@ -225,22 +228,28 @@ ALGORITHMS: dict[AlgorithmName, Algorithm] = {
 """Every algorithm by name."""
 
 
-def _from_zero(search: Search) -> Search:
-    """The same search with alphas, here the logits of a softmax, that start at zero."""
+def _from_zero(init: Callable[..., SearchState]) -> Callable[..., SearchState]:
+    """The same first state with alphas, here the logits of a softmax, that start at zero."""
 
-    def init(params, choices: Choices, rng: jax.Array) -> SearchState:
-        state = search.init(params, choices, rng)
+    def from_zero(params, choices: Choices, rng: jax.Array) -> SearchState:
+        state = init(params, choices, rng)
         return state._replace(alphas=jax.tree.map(jnp.zeros_like, state.alphas))
 
-    return search._replace(init=init)
+    return from_zero
 
 
-def _each(rng: jax.Array, function: Callable, rows: Rows) -> Rows:
+def _train(
+    loss: Loss, optimiser: optax.GradientTransformation, state: SearchState, gates: Rows, batch
+) -> tuple[SearchState, Metrics]:
+    """One step of the weights at given gates."""
+    value, grads = jax.value_and_grad(loss)(state.params, gates, batch)
+    return apply_to_weights(optimiser, state, grads), {"train_loss": value}
+
+
+def _each(rng: jax.Array, function: Callable, stacked: Stacked) -> Stacked:
     """Maps ``(key, row)`` over all rows, each with a key of its own."""
-    leaves, treedef = jax.tree.flatten(rows)
-    return treedef.unflatten(
-        [function(key, row) for key, row in zip(jax.random.split(rng, len(leaves)), leaves, strict=True)]
-    )
+    keys = dict(zip(stacked, jax.random.split(rng, len(stacked)), strict=True))
+    return {length: jax.vmap(function)(jax.random.split(keys[length], len(a)), a) for length, a in stacked.items()}
 
 
 def _sample(rng: jax.Array, row: jax.Array) -> jax.Array:
@@ -251,10 +260,6 @@ def _sample_two(rng: jax.Array, row: jax.Array) -> jax.Array:
     """Two different candidates by their probabilities, one-hot, (2, K), the first as drawn first: the Gumbel trick."""
     _, picks = jax.lax.top_k(row + jax.random.gumbel(rng, row.shape), 2)
     return jax.nn.one_hot(picks, row.shape[-1])
-
-
-def _sum_paths(paths: Rows) -> Rows:
-    return jax.tree.map(lambda pair: pair.sum(0), paths)
 
 
 def _two_alphas_gradient(row: jax.Array, pair: jax.Array, grads: jax.Array) -> jax.Array:

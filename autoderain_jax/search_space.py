@@ -28,7 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from autoderain_jax.candidates import SUPPORT, Candidate, Convolution, convolve, project
+from autoderain_jax.candidates import SUPPORT, TINY, Candidate, Convolution, convolve, project, rank_one
 
 SE_OPTIONS = ("off", "on")
 """Options of a squeeze-and-excitation choice, in the order of its row of gates."""
@@ -40,6 +40,9 @@ Functions = tuple[Callable[[Any, jax.Array], jax.Array], ...]
 
 Rows = dict[str, dict[str, jax.Array]]
 """Block name -> choice name -> a row with one float per option: alphas, gates, their gradients or their costs."""
+
+Stacked = dict[str, jax.Array]
+"""Rows of one length as one array (rows, K) each, see ``stack_rows``."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,7 +101,8 @@ def run_choice(
     Returns:
       (b, h, w, out).
     """
-    weights = weights_of(candidates, weights)
+    if supernet.executor != "kernel":
+        weights = weights_of(candidates, weights)
     if gates.ndim == 2:
         return sum(_run(supernet, candidates, weights, x, row) for row in gates)
     return _run(supernet, candidates, weights, x, gates)
@@ -112,7 +116,7 @@ def _run(supernet, candidates, weights, x, gates):
     their_gates = [gates[k] for k in others]
     y = None
     if folded:
-        kernel = compose([candidates[k] for k in folded], weights, gates[np.array(folded)])
+        kernel = compose([candidates[k] for k in folded], weights, _pick(folded, len(gates)) @ gates)
         y = convolve(x, kernel.astype(x.dtype))
     if supernet.executor == "output":
         mixed = zip(their_gates, functions, their_weights, strict=True)
@@ -137,22 +141,95 @@ def compose(candidates: Sequence[Candidate], weights: Mapping[str, Any], gates: 
 
     It is recomputed in the backward pass, so that no candidate's kernel is kept as a residual.
     """
-    return _compose(tuple(candidates), weights, gates)
+    if "shared" in weights:
+        return compose_shared(tuple(candidates), weights["shared"], gates)
+    return _compose_own(tuple(candidates), [weights[c.name] for c in candidates], gates)
 
 
 @functools.partial(jax.checkpoint, static_argnums=0)
-def _compose(candidates, weights, gates):
-    kernel = 0.0
-    if "shared" in weights:
-        # All dense candidates at once: a window over the shared kernel.
-        dense = [k for k, c in enumerate(candidates) if not c.separable]
-        if dense:
-            masks = np.stack([window_mask(candidates[k]) for k in dense])
-            kernel = jnp.tensordot(gates[np.array(dense)], masks, 1)[..., None, None] * weights["shared"]
-    for gate, c in zip(gates, candidates, strict=True):
-        if c.separable or "shared" not in weights:
-            kernel += gate * c.embed(weights[c.name])
-    return kernel
+def _compose_own(candidates, weights, gates):
+    return sum(gate * c.embed(w) for gate, c, w in zip(gates, candidates, weights, strict=True))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def compose_shared(candidates: tuple[Convolution, ...], shared: jax.Array, gates: jax.Array) -> jax.Array:
+    """``sum_k gates[k] * project_k(shared)`` for linear candidates, (5, 5, in, out).
+
+    Dense candidates together are a window over the shared kernel; separable ones of one size are projected together,
+    side by side along the input channels. The derivative is written out, as is that of ``candidates.rank_one``: in
+    few operations, as every one of a search's many choices has them.
+    """
+    return _compose_shared_forward(candidates, shared, gates)[0]
+
+
+def _compose_shared_forward(candidates, shared, gates):
+    kernel = _dense_window(candidates, gates) * shared
+    projections = []
+    for alike in _separable_groups(candidates):
+        parts = rank_one(_taps_of(candidates, alike, shared))
+        product = _along_input(alike, gates, shared) * parts["depthwise"][..., None] * parts["pointwise"]
+        kernel += _embed_taps(candidates, alike, product)
+        projections.append(parts)
+    return kernel, (shared, gates, projections)
+
+
+def _compose_shared_backward(candidates, residuals, change):
+    shared, gates, projections = residuals
+    of_shared = _dense_window(candidates, gates) * change
+    masks = np.stack([window_mask(c) * (not c.separable) for c in candidates])
+    of_gates = jnp.tensordot(masks, (change * shared).sum((2, 3)), 2)
+    for alike, parts in zip(_separable_groups(candidates), projections, strict=True):
+        taps, pointwise = parts["depthwise"], parts["pointwise"]
+        of_product = _taps_of(candidates, alike, change)
+        of_taps, of_pointwise = (of_product * pointwise).sum(-1), (of_product * taps[..., None]).sum((0, 1))
+        # Of each gate: the product of the change and the projection.
+        along = (taps * of_taps).sum((0, 1))
+        of_gates += along.reshape(len(alike), -1).sum(-1) @ _pick(alike, len(candidates))
+        # Of the shared kernel: the change projected on the tangent space of the separable kernels, see ``rank_one``.
+        turn = (of_taps - taps * along) / (jnp.square(pointwise).sum(-1) + TINY)
+        tangent = turn[..., None] * pointwise + taps[..., None] * of_pointwise
+        of_shared += _embed_taps(candidates, alike, _along_input(alike, gates, shared) * tangent)
+    return of_shared, of_gates
+
+
+compose_shared.defvjp(_compose_shared_forward, _compose_shared_backward)
+
+
+def _dense_window(candidates: Sequence[Convolution], gates: jax.Array) -> jax.Array:
+    """The gates' sum over the dense candidates that have a tap, (5, 5, 1, 1)."""
+    masks = np.stack([window_mask(c) * (not c.separable) for c in candidates])
+    return jnp.tensordot(gates, masks, 1)[..., None, None]
+
+
+def _separable_groups(candidates: Sequence[Convolution]) -> list[list[int]]:
+    """Places of the separable candidates, those of one size together."""
+    groups: dict[tuple[int, int], list[int]] = {}
+    for k, c in enumerate(candidates):
+        if c.separable:
+            groups.setdefault(c.window, []).append(k)
+    return list(groups.values())
+
+
+def _taps_of(candidates: Sequence[Convolution], alike: Sequence[int], kernel: jax.Array) -> jax.Array:
+    """The taps that candidates of one size have of a kernel, side by side: (h, w, in * candidates, out)."""
+    return jnp.concatenate([candidates[k].taps_of(kernel) for k in alike], 2)
+
+
+def _embed_taps(candidates: Sequence[Convolution], alike: Sequence[int], taps: jax.Array) -> jax.Array:
+    """The sum over candidates of what ``_taps_of`` gives, each put back in its place: (5, 5, in, out)."""
+    parts = lax.split(taps, (taps.shape[2] // len(alike),) * len(alike), 2)
+    return sum(candidates[k].spread(part) for k, part in zip(alike, parts, strict=True))
+
+
+def _along_input(alike: Sequence[int], gates: jax.Array, shared: jax.Array) -> jax.Array:
+    """The gates at these places, each as often as there are input channels: (in * places, 1)."""
+    chosen = _pick(alike, len(gates)) @ gates
+    return jnp.broadcast_to(chosen[:, None], (len(alike), shared.shape[2])).reshape(-1, 1)
+
+
+def _pick(places: Sequence[int], length: int) -> np.ndarray:
+    """The matrix that takes these places of a vector: compiles faster than indexing, whose transpose is a scatter."""
+    return np.eye(length, dtype=np.float32)[np.array(places)]
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -234,26 +311,41 @@ def initial_alphas(choices: Choices) -> Rows:
     }
 
 
+def stack_rows(rows: Any) -> tuple[Stacked, Callable[[Stacked], Any]]:
+    """Rows of one length as one array: a search has dozens of them, and computing with all at once compiles faster.
+
+    Args:
+      rows: a tree of rows, arrays of shape (K,) or with more axes in front.
+
+    Returns:
+      For every shape among the rows, such as ``5``, an array with one more axis in front, and the function that turns
+      such arrays back into a tree like ``rows``.
+    """
+    leaves, treedef = jax.tree.flatten(rows)
+    groups: dict[str, list[int]] = {}
+    for i, leaf in enumerate(leaves):
+        groups.setdefault("x".join(map(str, leaf.shape)), []).append(i)
+
+    def unstack(stacked: Stacked) -> Any:
+        found: dict[int, jax.Array] = {}
+        for shape, places in groups.items():
+            # The transpose of a split is one concatenation; that of indexing is a sum of arrays filled up with zeros.
+            parts = lax.split(stacked[shape], (1,) * len(places))
+            found |= {i: part[0] for i, part in zip(places, parts, strict=True)}
+        return treedef.unflatten([found[i] for i in range(len(leaves))])
+
+    return {shape: jnp.stack([leaves[i] for i in places]) for shape, places in groups.items()}, unstack
+
+
 def map_rows(function: Callable[..., jax.Array], *trees: Any) -> Any:
     """Maps a function of arrays (..., K) over trees of rows; rows of one length are stacked and go through together.
-
-    A search has dozens of short rows: one operation on all of them compiles and runs faster than one on each.
 
     Args:
       function: ``(array, ...) -> array``, of the same shape, row by row; called once for every length.
       trees: of one structure, with arrays of shape (K,) or, all alike, with more axes in front.
     """
-    leaves, treedef = jax.tree.flatten(trees[0])
-    others = [treedef.flatten_up_to(tree) for tree in trees]
-    groups: dict[tuple[int, ...], list[int]] = {}
-    for i, leaf in enumerate(leaves):
-        groups.setdefault(leaf.shape, []).append(i)
-    mapped: list[Any] = [None] * len(leaves)
-    for places in groups.values():
-        result = function(*(jnp.stack([tree[i] for i in places]) for tree in others))
-        for row, i in zip(result, places, strict=True):
-            mapped[i] = row
-    return treedef.unflatten(mapped)
+    stacks = [stack_rows(tree) for tree in trees]
+    return stacks[0][1](jax.tree.map(function, *(stacked for stacked, _ in stacks)))
 
 
 def sample_gates(rng: jax.Array, rows: Rows) -> Rows:

@@ -29,7 +29,7 @@ from data_pipelines import Pairs
 from data_pipelines.batches import as_floats, batches
 from experiments import agreement, command, health
 from experiments.config import SearchConfig, SearchesConfig, open_training, search_preset
-from experiments.memory import predict
+from experiments.programs import compile_search, predict
 from experiments.report import write_search_report, write_searches_report
 from experiments.retrain import held_out_psnr
 from experiments.workdir import Workdir, replace_file
@@ -217,23 +217,22 @@ class _Run:
         self._pairs = {"train": train, "held_out": held_out}
         self._streams: dict[str, Any] = {}
         self._key = jax.random.key(config.seed)
-        self._step: Any = None
+        self._search = built.search
 
     def batches_from(self, start: int) -> None:
-        """Opens the streams at a step, compiles the step, and says what memory it will take."""
+        """Opens the streams at a step, compiles the steps, and says what memory they will take."""
         self._streams = {name: self._stream(name, start) for name in self._pairs}
         first = {name: next(stream) for name, stream in self._streams.items()}
         for name, batch in first.items():
             self._streams[name] = itertools.chain([batch], self._streams[name])
         state = jax.eval_shape(self._built.first_state, self._key)
-        step = jax.jit(self._built.search.step, donate_argnums=0)
-        self._step = step.lower(state, first["train"], first["held_out"], self._key).compile()
-        self._console.print(predict([self._step]))
+        self._search, programs = compile_search(self._built.search, state, first["train"], self._key)
+        self._console.print(predict(programs.values()))
 
     def advance(self, state: SearchState, step: int) -> tuple[SearchState, dict[str, Any]]:
         """One step of the search."""
         rng = jax.random.fold_in(self._key, step)
-        return self._step(state, next(self._streams["train"]), next(self._streams["held_out"]), rng)
+        return self._search.step(state, next(self._streams["train"]), next(self._streams["held_out"]), rng)
 
     def record(self, state: SearchState) -> dict[str, Any]:
         """Alphas, as rows that sum to one, and the search's health, as JSON values."""

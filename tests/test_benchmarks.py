@@ -12,7 +12,7 @@ from experiments.benchmark.memory import MemoryConfig, memory
 from experiments.benchmark.speed import SpeedConfig, speed
 from experiments.benchmark.timing import ratio
 from experiments.config import SearchConfig
-from experiments.memory import predict
+from experiments.programs import Program, predict
 
 
 @pytest.fixture(autouse=True)
@@ -82,8 +82,9 @@ def test_senseless_options_are_named(tmp_path):
 
 
 def test_prediction_says_what_to_lower_when_it_will_not_fit(monkeypatch):
-    program = jax.jit(lambda x: x * 2.0).lower(jax.ShapeDtypeStruct((1000, 1000), "float32")).compile()
-    monkeypatch.setattr("experiments.memory.device_memory", lambda: 10_000_000)
+    x = jax.ShapeDtypeStruct((1000, 1000), "float32")
+    program = Program(lambda x, y: x * y, x, x)
+    monkeypatch.setattr("experiments.programs.device_memory", lambda: 10_000_000)
     assert predict([program]) == "predicted peak memory: 8 MB of 10 MB"
-    monkeypatch.setattr("experiments.memory.device_memory", lambda: 1_000_000)
+    monkeypatch.setattr("experiments.programs.device_memory", lambda: 1_000_000)
     assert "will not fit: lower --batch, --patch" in predict([program])

@@ -49,9 +49,8 @@ def memory(config: MemoryConfig) -> list[dict[str, Any]]:
                 "bank_bytes": step.held - single.held,
                 "flops": step.flops,
                 "flops_ratio": step.flops / single.flops if step.flops and single.flops else None,
-                "compile_seconds": step.trace_seconds + step.compile_seconds,
-                "compile_ratio": (step.trace_seconds + step.compile_seconds)
-                / (single.trace_seconds + single.compile_seconds),
+                "compile_seconds": step.seconds,
+                "compile_ratio": step.seconds / single.seconds,
                 "allocator_peak_bytes": peaks.get((algorithm, name)),
                 **setting.describe(),
             }

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from autoderain_jax.genotype import Genotype, uniform
 from autoderain_jax.network import DerainNet, NetworkConfig
 from autoderain_jax.rivals import AlgorithmName, Kernels
 from experiments.config import Preset, SearchConfig, search_preset
-from experiments.memory import step_memory
+from experiments.programs import Program, compile_search
 from experiments.retrain import first_state, train_step
 from experiments.search import build
 
@@ -120,37 +119,35 @@ def _with_network(config: SearchConfig, **changes: Any) -> SearchConfig:
 
 
 class Step:
-    """One compiled step.
+    """A step that is measured: programs run one after the other on one state.
 
     Args:
-      function: ``(state, *rest) -> (state, ...)``; the state is donated.
-      first_state: makes the state, jitted when it is needed; its shapes are enough to compile.
-      rest: the other arguments.
+      first_state: makes the state, jitted when it is needed.
+      advance: ``state -> (state, ...)``.
+      programs: what it runs, in turn; one that is run twice is compiled once.
 
     Attributes:
-      trace_seconds, compile_seconds: of tracing and lowering, and of compiling.
-      memory: bytes.
+      seconds: of compiling.
+      memory: bytes, of the program that takes most.
       flops: operations as XLA counts them, or None where it does not.
       held: bytes of parameters and optimisers' states.
     """
 
-    def __init__(self, function: Callable, first_state: Callable[[], Any], rest: tuple[Any, ...]):
-        self._first_state, self._rest, self._state = first_state, rest, None
-        shapes = jax.eval_shape(first_state)
-        began = time.perf_counter()
-        lowered = jax.jit(function, donate_argnums=0).lower(shapes, *rest)
-        traced = time.perf_counter()
-        self._compiled = lowered.compile()
-        self.trace_seconds, self.compile_seconds = traced - began, time.perf_counter() - traced
-        self.memory = step_memory(self._compiled)
-        self.flops = (self._compiled.cost_analysis() or {}).get("flops")
-        self.held = _bytes(shapes)
+    def __init__(
+        self, first_state: Callable[[], Any], advance: Callable[[Any], tuple[Any, Any]], programs: Sequence[Program]
+    ):
+        self._first_state, self._advance, self._state = first_state, advance, None
+        self.seconds = sum(program.seconds for program in set(programs))
+        self.memory = max((program.memory for program in programs), key=lambda memory: memory.total)
+        flops = [program.flops for program in programs]
+        self.flops = None if None in flops else sum(flops)
+        self.held = _bytes(jax.eval_shape(first_state))
 
     def __call__(self) -> Any:
         """Runs the step on the state that it left."""
         if self._state is None:
             self._state = jax.jit(self._first_state)()
-        self._state, *_ = self._compiled(self._state, *self._rest)
+        self._state, _ = self._advance(self._state)
         return self._state
 
     def release(self) -> None:
@@ -172,25 +169,28 @@ def single_step(config: SearchConfig, genotype: Genotype) -> Step:
         state = first_state(network, optimiser, config)
         return state.params, state.opt_state
 
-    return Step(step, first, (_batch(config),))
+    batch = _batch(config)
+    program = Program(step, jax.eval_shape(first), batch)
+    return Step(first, lambda state: program(state, batch), [program])
 
 
 def search_steps(config: SearchConfig, algorithm: AlgorithmName) -> Iterator[tuple[str, Step]]:
-    """The steps of a search: ``weights``, ``gates``, and ``both`` in one program, as a search runs them.
+    """The steps of a search, compiled as a search compiles them: ``weights``, ``gates``, and ``both`` in turn.
 
     Algorithms without alphas have ``weights`` alone.
     """
     config = dataclasses.replace(config, algorithm=algorithm)
     built = build(config, macs(config.network, config.patch))
-    search, key, batch = built.search, jax.random.key(0), _batch(config)
+    key, batch = jax.random.key(0), _batch(config)
 
     def first():
         return built.first_state(key)
 
-    yield "weights", Step(search.weights, first, (batch, key))
+    search, programs = compile_search(built.search, jax.eval_shape(first), batch, key)
+    yield "weights", Step(first, lambda state: search.weights(state, batch, key), [programs["weights"]])
     if algorithm != "random":
-        yield "gates", Step(search.gates, first, (batch, key))
-        yield "both", Step(search.step, first, (batch, batch, key))
+        yield "gates", Step(first, lambda state: search.gates(state, batch, key), [programs["gates"]])
+        yield "both", Step(first, lambda state: search.step(state, batch, batch, key), list(programs.values()))
 
 
 def largest(network: NetworkConfig) -> Genotype:
