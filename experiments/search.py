@@ -49,7 +49,7 @@ class Built:
     Attributes:
       search: its pure functions.
       first_state: ``rng -> SearchState``, not yet jitted.
-      objective: ``(params, gates, batch) -> scalar``, held-out loss plus price.
+      objective: ``(params, gates, batch) -> scalar``, held-out loss plus price; a batch is (rainy, clean), float32.
     """
 
     search: Search
@@ -68,7 +68,7 @@ def build(config: SearchConfig, prices: Rows) -> Built:
 
     def loss_on(supernet: Supernet):
         def loss(params, gates, batch):
-            rainy, clean = as_floats(batch)
+            rainy, clean = batch
             return restore_loss(network(supernet).apply({"params": params}, rainy, gates), clean)
 
         return loss
@@ -262,7 +262,8 @@ class _Run:
         config = self._config
         seed = config.seed + (HELD_OUT_STREAM if name == "held_out" else 0)
         options = {"patch": config.patch, "batch": config.batch, "stream": config.stream}
-        return batches(self._pairs[name], seed=seed, start=start, **options)
+        # Cut here, so that batches of data sets of any size are alike.
+        return map(jax.jit(as_floats), batches(self._pairs[name], seed=seed, start=start, **options))
 
 
 def main() -> None:

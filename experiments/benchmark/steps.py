@@ -18,6 +18,7 @@ from autoderain_jax.errors import InputError
 from autoderain_jax.genotype import Genotype, uniform
 from autoderain_jax.network import DerainNet, NetworkConfig
 from autoderain_jax.rivals import AlgorithmName, Kernels
+from data_pipelines.batches import as_floats
 from experiments.config import Preset, SearchConfig, search_preset
 from experiments.programs import Program, compile_search
 from experiments.retrain import first_state, train_step
@@ -181,7 +182,7 @@ def search_steps(config: SearchConfig, algorithm: AlgorithmName) -> Iterator[tup
     """
     config = dataclasses.replace(config, algorithm=algorithm)
     built = build(config, macs(config.network, config.patch))
-    key, batch = jax.random.key(0), _batch(config)
+    key, batch = jax.random.key(0), as_floats(_batch(config))
 
     def first():
         return built.first_state(key)
