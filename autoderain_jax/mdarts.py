@@ -34,7 +34,7 @@ Loss = Callable[[PyTree, Rows, Batch], jax.Array]
 Cost = Callable[[Rows], jax.Array]
 Metrics = dict[str, jax.Array]
 
-HEAD_START = 1e-3
+TIE_BREAK = 1e-3
 """Up to so much the first alphas differ by chance, so that ties are broken by the seed."""
 
 
@@ -91,12 +91,14 @@ def no_cost(gates: Rows) -> jax.Array:
 
 
 def starting(
-    params_optimiser: optax.GradientTransformation, alphas_optimiser: optax.GradientTransformation
+    params_optimiser: optax.GradientTransformation,
+    alphas_optimiser: optax.GradientTransformation,
+    start: Rows | None = None,
 ) -> Callable[[PyTree, Choices, jax.Array], SearchState]:
-    """``Search.init``: alphas that prefer nothing, but for a head start by which ``rng`` breaks ties."""
+    """``Search.init``: alphas at ``start`` or all level, but for a little by which ``rng`` breaks ties."""
 
     def init(params: PyTree, choices: Choices, rng: jax.Array) -> SearchState:
-        alphas = _unequal(initial_alphas(choices), rng)
+        alphas = _unequal(initial_alphas(choices) if start is None else start, rng)
         return SearchState(
             step=jnp.zeros((), jnp.int32),
             params=params,
@@ -156,6 +158,7 @@ def mdarts(
     alphas_optimiser: optax.GradientTransformation,
     cost: Cost = no_cost,
     relaxed_steps: int = 0,
+    start: Rows | None = None,
     share_decay: float = 0.99,
 ) -> Search:
     """Builds the search.
@@ -167,6 +170,7 @@ def mdarts(
       cost: price of the architecture that ``gates`` select, added to the held-out loss.
       relaxed_steps: for so many steps gates are the alphas; then gates are binary and alphas stay. With 0, gates are
         binary from the start and alphas do move.
+      start: the first alphas, such as ``leaning_alphas``; None: 1/K for each of a row's K options.
       share_decay: decay of the moving average ``SearchState.share``.
 
     Returns:
@@ -198,15 +202,15 @@ def mdarts(
 
     # A turn known beforehand leaves nothing of the other one in the program.
     gates, weights = functools.partial(turn, of_gates=True), functools.partial(turn, of_gates=False)
-    return Search(starting(params_optimiser, alphas_optimiser), gates, weights, turn)
+    return Search(starting(params_optimiser, alphas_optimiser, start), gates, weights, turn)
 
 
 def _unequal(alphas: Rows, rng: jax.Array) -> Rows:
-    """The same with a head start for some: noise of mean zero in every row."""
+    """The same with noise of mean zero in every row."""
 
     def add(rows: jax.Array) -> jax.Array:
         # The key must differ between lengths.
-        noise = jax.random.uniform(jax.random.fold_in(rng, rows.shape[-1]), rows.shape, rows.dtype, 0.0, HEAD_START)
+        noise = jax.random.uniform(jax.random.fold_in(rng, rows.shape[-1]), rows.shape, rows.dtype, 0.0, TIE_BREAK)
         return rows + noise - noise.mean(-1, keepdims=True)
 
     return map_rows(add, alphas)

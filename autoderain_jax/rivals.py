@@ -167,6 +167,7 @@ class Algorithm(NamedTuple):
       learning_rate: of the alphas, unless another is asked for.
       relaxed: share of the steps in which gates are relaxed, unless another is asked for; None for algorithms other
         than ours, which do not know this.
+      head_start: of the alphas, toward the network made by hand, unless another is asked for; None as for relaxed.
       gates_executor: how its gate step runs the supernet, where that differs.
       preference: from alphas to rows that sum to one.
     """
@@ -176,6 +177,7 @@ class Algorithm(NamedTuple):
     supernet: Supernet
     learning_rate: float
     relaxed: float | None = None
+    head_start: float | None = None
     gates_executor: str | None = None
     preference: Callable[[Rows], Rows] = lambda alphas: alphas
 
@@ -192,15 +194,16 @@ class Algorithm(NamedTuple):
         alphas_optimiser: optax.GradientTransformation,
         cost: Cost = no_cost,
         relaxed_steps: int = 0,
+        start: Rows | None = None,
     ) -> Search:
         """The search on the supernets that it needs.
 
         Args:
           loss_on: the loss ``(params, gates, batch) -> scalar`` on a supernet that keeps weights and runs as told.
           params_optimiser, alphas_optimiser, cost: as for ``mdarts``.
-          relaxed_steps: as for ``mdarts``, and for it alone.
+          relaxed_steps, start: as for ``mdarts``, and for it alone.
         """
-        own = {} if self.relaxed is None else {"relaxed_steps": relaxed_steps}
+        own = {} if self.relaxed is None else {"relaxed_steps": relaxed_steps, "start": start}
 
         def on(supernet: Supernet) -> Search:
             return self.search(loss_on(supernet), params_optimiser, alphas_optimiser, cost, **own)
@@ -218,7 +221,7 @@ MIXED = Supernet(shared=False, executor="output")
 """Output space, with weights of its own for every candidate."""
 
 ALGORITHMS: dict[AlgorithmName, Algorithm] = {
-    "mdarts": Algorithm(mdarts, proximal_gradient, Supernet(), 6e-3, relaxed=0.9),
+    "mdarts": Algorithm(mdarts, proximal_gradient, Supernet(), 6e-3, relaxed=0.9, head_start=0.4),
     "darts": Algorithm(darts, adam, MIXED, 3e-3, preference=softmax),
     "folded": Algorithm(darts, adam, Supernet(), 3e-3, preference=softmax),
     "nasp": Algorithm(mdarts, box_gradient, ALONE, 6e-3, gates_executor="output"),

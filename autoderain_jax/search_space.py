@@ -311,6 +311,19 @@ def initial_alphas(choices: Choices) -> Rows:
     }
 
 
+def leaning_alphas(reference: Rows, head_start: float) -> Rows:
+    """Alphas that begin on the way from ``initial_alphas`` to one architecture.
+
+    Where data say little, alphas wander; from a start at which all are level they end anywhere, from this one where
+    they began. A search that improves on an architecture made by hand should leave what it has no reason to change.
+
+    Args:
+      reference: its one-hot rows.
+      head_start: how far on the way, in [0, 1).
+    """
+    return jax.tree.map(lambda row: (1.0 - head_start) / len(row) + head_start * jnp.asarray(row), reference)
+
+
 def stack_rows(rows: Any) -> tuple[Stacked, Callable[[Stacked], Any]]:
     """Rows of one length as one array: a search has dozens of them, and computing with all at once compiles faster.
 

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from autoderain_jax.errors import InputError
+from autoderain_jax.genotype import one_hot_gates, uniform
 from autoderain_jax.losses import parse_loss
-from autoderain_jax.network import NetworkConfig
+from autoderain_jax.network import NetworkConfig, open_choices
 from autoderain_jax.rivals import ALGORITHMS, Algorithm, AlgorithmName, Kernels
+from autoderain_jax.search_space import Rows, leaning_alphas
 from data_pipelines import BUILTIN, Pairs, open_pairs
 from data_pipelines.batches import Stream
 from data_pipelines.synthetic import with_synthetic
@@ -78,6 +80,16 @@ class TrainingConfig:
         self.network.check("--network")
 
 
+def check_own(config: Any, is_mdarts: bool, others: str) -> None:
+    """Raises ``InputError`` unless the options of mdarts alone make sense, and are given to it alone."""
+    for name in ("relaxed", "head_start"):
+        value, option = getattr(config, name), "--" + name.replace("_", "-")
+        if value is not None and not 0 <= value < 1:
+            raise InputError(f"{option} must be in [0, 1), not {value}")
+        if value is not None and not is_mdarts:
+            raise InputError(f"{option} is a way of mdarts, not of {others}")
+
+
 @dataclasses.dataclass(frozen=True)
 class SearchConfig(TrainingConfig):
     """Search an architecture, by MDARTS or a rival: writes genotype.json and report.html."""
@@ -91,6 +103,9 @@ class SearchConfig(TrainingConfig):
     relaxed: float | None = None
     """Of mdarts: share of the steps in which gates are the alphas themselves; in the others they are binary, and the
     alphas stay. Default: 0.9."""
+    head_start: float | None = None
+    """Of mdarts: how far alphas begin on the way from level to the network made by hand, the first candidate everywhere
+    with SE, which is kept where data do not speak against it. Default: 0.4."""
     alphas_learning_rate: float | None = None
     """Of Adam on the architecture parameters. Default: the algorithm's, 6e-3 for mdarts, whose alphas lie in [0, 1]."""
     mode: Literal["lazy", "eager"] = "lazy"
@@ -112,10 +127,7 @@ class SearchConfig(TrainingConfig):
     def check(self) -> None:
         """Raises ``InputError`` naming the first option whose value makes no sense."""
         super().check()
-        if self.relaxed is not None and not 0 <= self.relaxed < 1:
-            raise InputError(f"--relaxed must be in [0, 1), not {self.relaxed}")
-        if self.relaxed is not None and self.algorithm != "mdarts":
-            raise InputError(f"--relaxed is a way of mdarts, not of {self.algorithm}")
+        check_own(self, self.algorithm == "mdarts", self.algorithm)
         if self.random_paths < 1:
             raise InputError(f"--random-paths must be at least 1, not {self.random_paths}")
         if self.mode != "lazy" and self.algorithm != "mdarts":
@@ -128,6 +140,13 @@ class SearchConfig(TrainingConfig):
     def built_algorithm(self) -> Algorithm:
         """The algorithm with the kind of kernels asked for."""
         return ALGORITHMS[self.algorithm].with_kernels(self.kernels)
+
+    @property
+    def start(self) -> Rows:
+        """The first alphas of mdarts."""
+        hand_made = uniform(self.network, self.network.candidates[0])
+        own = self.built_algorithm.head_start if self.head_start is None else self.head_start
+        return leaning_alphas(one_hot_gates(open_choices(self.network), hand_made), own or 0.0)
 
     @property
     def relaxed_steps(self) -> int:

@@ -13,7 +13,7 @@ import dataclasses
 import functools
 import itertools
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -29,8 +29,9 @@ from autoderain_jax.candidates import DEFAULT_CANDIDATES, candidate
 from autoderain_jax.errors import InputError
 from autoderain_jax.mdarts import Search
 from autoderain_jax.rivals import ALGORITHMS, AlgorithmName, Kernels, best_of_random
-from autoderain_jax.search_space import Choices, Rows, Supernet, initial_alphas
+from autoderain_jax.search_space import Choices, Rows, Supernet, initial_alphas, leaning_alphas
 from experiments import command
+from experiments.config import check_own
 
 CANDIDATES = DEFAULT_CANDIDATES
 
@@ -54,6 +55,8 @@ class PlantedConfig:
     """Steps of each search."""
     relaxed: float | None = None
     """Of mdarts: share of the steps in which gates are the alphas themselves. Default: 0.9."""
+    head_start: float | None = None
+    """Of mdarts: how far alphas begin on the way from level to the first candidate everywhere. Default: 0.4."""
     cost_weight: float = 0.01
     """Price of computation, beside a loss that is 1 for a student that outputs nothing."""
     learning_rate: float = 1e-2
@@ -66,8 +69,12 @@ class PlantedConfig:
     """Remove the gradient of the loss from the gates: what is left must be chance."""
     rank: int = 0
     """Train so many architectures from scratch (all, if there are no more) and rank the ones found among them."""
-    rank_steps: int = 800
+    rank_steps: int = 300
     """Steps of each of these trainings."""
+    rank_learning_rate: float = 3e-2
+    """Of Adam on the weights in these trainings, at its peak."""
+    rank_batch: int = 4
+    """Images per step of these trainings."""
     channels: int = 8
     """Channels of teacher and student."""
     size: int = 12
@@ -79,7 +86,17 @@ class PlantedConfig:
 
     def check(self) -> None:
         """Raises ``InputError`` naming the first option whose value makes no sense."""
-        positive = ("layers", "teachers", "steps", "learning_rate", "random_paths", "rank_steps", "channels", "size")
+        positive = (
+            "layers",
+            "teachers",
+            "steps",
+            "learning_rate",
+            "random_paths",
+            "rank_steps",
+            "rank_batch",
+            "channels",
+            "size",
+        )
         for name in (*positive, "batch"):
             if not getattr(self, name) > 0:
                 raise InputError(f"--{name.replace('_', '-')} must be positive, not {getattr(self, name)}")
@@ -88,10 +105,7 @@ class PlantedConfig:
         for name in ("cost_weight", "alphas_learning_rate", "rank"):
             if not (getattr(self, name) or 0) >= 0:
                 raise InputError(f"--{name.replace('_', '-')} must not be negative, not {getattr(self, name)}")
-        if self.relaxed is not None and not 0 <= self.relaxed < 1:
-            raise InputError(f"--relaxed must be in [0, 1), not {self.relaxed}")
-        if self.relaxed is not None and "mdarts" not in self.algorithms:
-            raise InputError("--relaxed is a way of mdarts, which is not among --algorithms")
+        check_own(self, "mdarts" in self.algorithms, ", ".join(self.algorithms))
 
 
 class PlantedNet(nn.Module):
@@ -164,8 +178,10 @@ def planted(config: PlantedConfig) -> dict[str, Found]:
             for name, pick in found.items():
                 ranks[name].append(float(np.mean([value < values[pick] for value in values.values()])))
         if not console.is_terminal:
-            words = "; ".join(f"{name} {' '.join(CANDIDATES[i] for i in pick)}" for name, pick in found.items())
-            console.print(f"teacher {index + 1}/{config.teachers}: {words}")
+            console.print(f"teacher {index + 1}/{config.teachers}")
+            for name, pick in found.items():
+                better = f"; {ranks[name][-1]:.1%} are better" if config.rank else ""
+                console.print(f"  {name}: {' '.join(CANDIDATES[i] for i in pick)}{better}")
     return {name: Found(true, np.array(answers), ranks[name]) for name, answers in picks.items()}
 
 
@@ -175,44 +191,48 @@ class _Trainer:
     def __init__(self, config: PlantedConfig):
         self._config = config
         self._net = PlantedNet(config.layers, Supernet(shared=False))
-        schedule = optax.cosine_decay_schedule(config.learning_rate, config.rank_steps, alpha=0.01)
+        schedule = optax.cosine_decay_schedule(config.rank_learning_rate, config.rank_steps, alpha=0.01)
         self._optimiser = optax.adam(schedule)
         self._advance = jax.jit(self._step, donate_argnums=(0, 1))
         self._error = jax.jit(lambda *args: _error(self._net, *args))
+        self._label = jax.jit(lambda teacher, images: _label(self._net, teacher, images))
         self._first = jax.jit(self._init)
 
     def teacher(self, rng: jax.Array, picks: np.ndarray) -> Teacher:
         """A teacher with weights of its own."""
         rng, images = jax.random.split(jax.random.fold_in(rng, 1))
-        images, gates = self._images(images), _gates(picks)
+        images, gates = self._images(images, self._config.batch), _gates(picks)
         params = self._first(rng, images, gates)
         return Teacher(params, gates, jnp.mean(jnp.square(self._net.apply({"params": params}, images, gates))))
 
     def values(self, teacher: Teacher, rng: jax.Array, architectures: list[Picks]) -> dict[Picks, float]:
         """The objective of each architecture, trained from scratch."""
-        rng, new = jax.random.split(jax.random.fold_in(rng, 2))
-        images = jax.random.normal(new, (8 * self._config.batch, *self._images(new).shape[1:]))
+        first, new, rng = jax.random.split(jax.random.fold_in(rng, 2), 3)
+        test = self._draw(teacher, new, 8 * self._config.batch)
+        batches = [self._draw(teacher, jax.random.fold_in(rng, i)) for i in range(self._config.rank_steps)]
         prices = _prices(self._config)
         values = {}
         for picks in architectures:
-            gates = _gates(np.array(picks))
-            params = self._first(rng, self._images(rng), gates)
+            gates = _gates(picks)
+            params = self._first(first, test[0], gates)
             state = self._optimiser.init(params)
-            for i in range(self._config.rank_steps):
-                params, state = self._advance(params, state, teacher, gates, rng, i)
+            for batch in batches:
+                params, state = self._advance(params, state, gates, batch)
             price = self._config.cost_weight * float(sum(prices[pick] for pick in picks))
-            values[picks] = float(self._error(params, gates, _label(self._net, teacher, images))) + price
+            values[picks] = float(self._error(params, gates, test)) + price
         return values
 
-    def _images(self, rng: jax.Array) -> jax.Array:
+    def _images(self, rng: jax.Array, images: int) -> jax.Array:
         c = self._config
-        return jax.random.normal(rng, (c.batch, c.size, c.size, c.channels))
+        return jax.random.normal(rng, (images, c.size, c.size, c.channels))
+
+    def _draw(self, teacher: Teacher, rng: jax.Array, images: int | None = None):
+        return self._label(teacher, self._images(rng, images or self._config.rank_batch))
 
     def _init(self, rng, images, gates):
         return self._net.init(rng, images, gates)["params"]
 
-    def _step(self, params, state, teacher, gates, rng, i):
-        batch = _label(self._net, teacher, self._images(jax.random.fold_in(rng, i)))
+    def _step(self, params, state, gates, batch):
         grads = jax.grad(lambda p: _error(self._net, p, gates, batch))(params)
         updates, state = self._optimiser.update(grads, state, params)
         return optax.apply_updates(params, updates), state
@@ -249,6 +269,10 @@ class _Player:
             algorithm.optimiser(algorithm.learning_rate if rate is None else rate),
             lambda gates: config.cost_weight * sum(row["conv"] @ prices for row in gates.values()),
             round(config.steps * ((algorithm.relaxed or 0.0) if config.relaxed is None else config.relaxed)),
+            leaning_alphas(
+                _gates([0] * config.layers),
+                (algorithm.head_start or 0.0) if config.head_start is None else config.head_start,
+            ),
         )
 
     def search(self, teacher: Teacher, rng: jax.Array) -> list[int]:
@@ -295,7 +319,7 @@ def _error(net: PlantedNet, params: Any, gates: Rows, batch: tuple[jax.Array, ja
     return jnp.mean(jnp.square(net.apply({"params": params}, images, gates) - labels)) / power
 
 
-def _gates(picks: np.ndarray) -> Rows:
+def _gates(picks: Sequence[int] | np.ndarray) -> Rows:
     return {f"layer{i}": {"conv": jax.nn.one_hot(pick, len(CANDIDATES))} for i, pick in enumerate(picks)}
 
 

@@ -82,7 +82,7 @@ def build(config: SearchConfig, prices: Rows) -> Built:
     else:
         alphas_optimiser = algorithm.optimiser(rate)
     params_optimiser = optax.adam(optax.cosine_decay_schedule(config.learning_rate, config.steps))
-    search = algorithm.build(loss_on, params_optimiser, alphas_optimiser, cost, config.relaxed_steps)
+    search = algorithm.build(loss_on, params_optimiser, alphas_optimiser, cost, config.relaxed_steps, config.start)
 
     def first_state(rng):
         params_rng, alphas_rng = jax.random.split(rng)

@@ -7,11 +7,12 @@ import pytest
 
 from autoderain_jax.mdarts import mdarts
 from autoderain_jax.proximal import proximal
+from autoderain_jax.search_space import leaning_alphas
 
 CHOICES = {"block": {"conv": ("a", "b", "c")}}
 
 
-def toy(learning_rate=0.5, relaxed_steps=0):
+def toy(learning_rate=0.5, relaxed_steps=0, start=None):
     """Params (3,); the selected one is pulled to the batch's target. Gates have a slope of their own."""
 
     def loss(params, gates, batch):
@@ -24,6 +25,7 @@ def toy(learning_rate=0.5, relaxed_steps=0):
         optax.chain(optax.sgd(learning_rate), proximal("lazy")),
         cost=lambda gates: gates["block"]["conv"] @ jnp.array([0.2, 0.0, 0.0]),
         relaxed_steps=relaxed_steps,
+        start=start,
         share_decay=0.5,
     )
 
@@ -67,6 +69,26 @@ def test_relaxed_gates_are_the_alphas_and_then_binary():
     assert metrics["held_out_loss"] == pytest.approx(float(moved[0]) ** 2)
     assert metrics["train_loss"] == pytest.approx(float(moved[0]) ** 2)
     chex.assert_trees_all_close(state.params[1:], moved[1:])
+
+
+@pytest.mark.parametrize("of_gates", [True, False])
+def test_a_turn_is_the_one_step_or_the_other(of_gates):
+    search = toy(0.1, relaxed_steps=1)
+    state = search.init(jnp.array([1.0, 2.0, 3.0]), CHOICES, jax.random.key(0))
+    batch = (jnp.float32(0.5), jnp.array([1.0, 0.0, 2.0]))
+    alone, _ = (search.gates if of_gates else search.weights)(state, batch, jax.random.key(0))
+    turn, metrics = jax.jit(search.turn)(state, batch, jax.random.key(0), of_gates)
+    chex.assert_trees_all_close(turn, alone, atol=1e-6)
+    assert bool((turn.params != state.params).any()) != of_gates
+    assert bool((turn.alphas["block"]["conv"] != state.alphas["block"]["conv"]).any()) == of_gates
+    assert metrics["held_out_loss"] == metrics["train_loss"]
+
+
+def test_alphas_may_lean_toward_an_architecture():
+    start = leaning_alphas({"block": {"conv": jnp.array([0.0, 1.0, 0.0])}}, 0.4)
+    chex.assert_trees_all_close(start["block"]["conv"], jnp.array([0.2, 0.6, 0.2]), atol=1e-6)
+    state = toy(start=start).init(jnp.zeros(3), CHOICES, jax.random.key(0))
+    chex.assert_trees_all_close(state.alphas, start, atol=1e-3)
 
 
 def test_seeds_break_the_ties_between_first_alphas():

@@ -46,7 +46,9 @@ def test_every_algorithm_runs_and_is_ranked():
 def test_senseless_options_are_named():
     with pytest.raises(InputError, match="--relaxed must be in"):
         planted(PlantedConfig(relaxed=1.0))
-    with pytest.raises(InputError, match="--relaxed is a way of mdarts"):
+    with pytest.raises(InputError, match="--relaxed is a way of mdarts, not of darts"):
         planted(PlantedConfig(relaxed=0.5, algorithms=("darts",)))
+    with pytest.raises(InputError, match="--head-start must be in"):
+        planted(PlantedConfig(head_start=-0.1))
     with pytest.raises(InputError, match="--teachers must be positive"):
         planted(PlantedConfig(teachers=0))
