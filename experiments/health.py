@@ -64,8 +64,15 @@ def settled(records: list[Record], steps: int) -> bool:
     return last["step"] - min(record["step"] for record in same) >= steps
 
 
-def warnings(records: list[Record], config: NetworkConfig, prices: Rows) -> list[str]:
-    """What went wrong with a finished search, each with what may help; none if it is well."""
+def warnings(records: list[Record], config: NetworkConfig, prices: Rows, start: Rows) -> list[str]:
+    """What went wrong with a finished search, each with what may help; none if it is well.
+
+    Args:
+      records: of its metrics file.
+      config: of its network.
+      prices: of its options.
+      start: rows that sum to one, where its alphas began.
+    """
     moving = [record for record in records if "held_out_loss" in record]
     if not moving:
         return []
@@ -78,9 +85,10 @@ def warnings(records: list[Record], config: NetworkConfig, prices: Rows) -> list
             found.append(
                 f"collapse: {last[f'share/{option}']:.0%} of the convolutions are {option}{help_.get(price, '')}"
             )
-    if abs(last["entropy"] - 1.0) < STAGNANT:
+    began = np.mean([_entropy(row) for rows in start.values() for row in rows.values()])
+    if abs(last["entropy"] - began) < STAGNANT:
         found.append(
-            "stagnation: the alphas have hardly moved, so that choices are chance; "
+            "stagnation: the alphas have hardly moved, so that choices are chance or those of the start; "
             "raise --steps, --alphas-learning-rate or lower --cost-weight"
         )
     if last["flips"] > RESTLESS:

@@ -139,7 +139,7 @@ def search(config: SearchConfig) -> Found:
     genotype = derive(open_choices(config.network), run.preferred(state), _origin(config))
     genotype.save(workdir.folder / GENOTYPE)
     derainer = Derainer(Model(config.network, genotype, inherit(state.params, genotype), config.patch))
-    problems = health.warnings(workdir.records(), config.network, prices)
+    problems = health.warnings(workdir.records(), config.network, prices, config.start)
     write_search_report(workdir, config, genotype, derainer, held_out, prices, problems)
     for problem in problems:
         workdir.console.print(f"warning: {problem}")

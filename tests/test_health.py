@@ -1,3 +1,4 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from autoderain_jax.search_space import initial_alphas
 from experiments import health
 
 CONFIG = NetworkConfig(width=8, blocks=(1, 1))
+START = initial_alphas(open_choices(CONFIG))
 
 
 def record(step, choices="1 2", **changes):
@@ -43,11 +45,14 @@ def test_a_search_is_settled_when_no_choice_has_changed_for_so_many_steps():
 
 def test_warnings_name_what_is_wrong_and_what_helps():
     prices = macs(CONFIG)
-    assert health.warnings([record(1)], CONFIG, prices) == []
-    cheap = health.warnings([record(1, **{"share/separable3x3": 0.95})], CONFIG, prices)
+    assert health.warnings([record(1)], CONFIG, prices, START) == []
+    cheap = health.warnings([record(1, **{"share/separable3x3": 0.95})], CONFIG, prices, START)
     assert len(cheap) == 1
     assert "95% of the convolutions are separable3x3, the cheapest: lower --cost-weight" in cheap[0]
-    dear = health.warnings([record(1, **{"share/conv5x5": 1.0})], CONFIG, prices)
+    dear = health.warnings([record(1, **{"share/conv5x5": 1.0})], CONFIG, prices, START)
     assert "the dearest: raise --cost-weight" in dear[0]
-    assert "stagnation" in health.warnings([record(1, entropy=0.999)], CONFIG, prices)[0]
-    assert "restless: 30% of the choices" in health.warnings([record(1, flips=0.3)], CONFIG, prices)[0]
+    ahead = jax.tree.map(lambda row: jnp.zeros_like(row).at[0].set(1.0), START)
+    assert "stagnation" in health.warnings([record(1, entropy=0.001)], CONFIG, prices, ahead)[0]
+    assert "stagnation" in health.warnings([record(1, entropy=0.999)], CONFIG, prices, START)[0]
+    assert health.warnings([record(1, entropy=0.999)], CONFIG, prices, ahead) == []
+    assert "restless: 30% of the choices" in health.warnings([record(1, flips=0.3)], CONFIG, prices, START)[0]
