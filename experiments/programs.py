@@ -93,9 +93,14 @@ def device_memory() -> int | None:
     return (device.memory_stats() or {}).get("bytes_limit")
 
 
-def predict(programs: Iterable[Program]) -> str:
-    """A sentence on the peak memory of steps before they run; it names what to lower if that is too much."""
-    peak, available = max(program.memory.total for program in programs), device_memory()
+def predict(programs: Iterable[Program], resident: int = 0) -> str:
+    """A sentence on the peak memory of steps before they run; it names what to lower if that is too much.
+
+    Args:
+      programs: that run one at a time.
+      resident: bytes on the device besides, such as the pixels of a data set.
+    """
+    peak, available = max(program.memory.total for program in programs) + resident, device_memory()
     sentence = f"predicted peak memory: {peak / 1e6:,.0f} MB"
     if available is None:
         return sentence

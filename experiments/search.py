@@ -218,16 +218,22 @@ class _Run:
         self._streams: dict[str, Any] = {}
         self._key = jax.random.key(config.seed)
         self._search = built.search
+        # Cut outside of the steps, so that batches of data sets of any size are alike.
+        self._cut = jax.jit(as_floats)
 
     def batches_from(self, start: int) -> None:
         """Opens the streams at a step, compiles the steps, and says what memory they will take."""
         self._streams = {name: self._stream(name, start) for name in self._pairs}
         first = {name: next(stream) for name, stream in self._streams.items()}
         for name, batch in first.items():
-            self._streams[name] = itertools.chain([batch], self._streams[name])
+            self._streams[name] = map(self._cut, itertools.chain([batch], self._streams[name]))
         state = jax.eval_shape(self._built.first_state, self._key)
-        self._search, programs = compile_search(self._built.search, state, first["train"], self._key)
-        self._console.print(predict(programs.values()))
+        self._search, programs = compile_search(
+            self._built.search, state, jax.eval_shape(as_floats, first["train"]), self._key
+        )
+        # Data on the device, as a batch of the device stream has them, are no argument of these programs.
+        data = sum(leaf.nbytes for leaf in jax.tree.leaves(first))
+        self._console.print(predict(programs.values(), data))
 
     def advance(self, state: SearchState, step: int) -> tuple[SearchState, dict[str, Any]]:
         """One step of the search."""
@@ -250,7 +256,7 @@ class _Run:
         if self._config.algorithm != "random":
             return state.share
         stream = self._stream("held_out", self._config.steps)
-        held_out = [next(stream) for _ in range(CHOOSING_BATCHES)]
+        held_out = [self._cut(next(stream)) for _ in range(CHOOSING_BATCHES)]
         objective = jax.jit(self._built.objective)
 
         def value(gates):
@@ -262,8 +268,7 @@ class _Run:
         config = self._config
         seed = config.seed + (HELD_OUT_STREAM if name == "held_out" else 0)
         options = {"patch": config.patch, "batch": config.batch, "stream": config.stream}
-        # Cut here, so that batches of data sets of any size are alike.
-        return map(jax.jit(as_floats), batches(self._pairs[name], seed=seed, start=start, **options))
+        return batches(self._pairs[name], seed=seed, start=start, **options)
 
 
 def main() -> None:

@@ -86,5 +86,6 @@ def test_prediction_says_what_to_lower_when_it_will_not_fit(monkeypatch):
     program = Program(lambda x, y: x * y, x, x)
     monkeypatch.setattr("experiments.programs.device_memory", lambda: 10_000_000)
     assert predict([program]) == "predicted peak memory: 8 MB of 10 MB"
+    assert predict([program], resident=1_000_000) == "predicted peak memory: 9 MB of 10 MB"
     monkeypatch.setattr("experiments.programs.device_memory", lambda: 1_000_000)
     assert "will not fit: lower --batch, --patch" in predict([program])
