@@ -77,6 +77,12 @@ def network_macs(config: NetworkConfig, choices: Choices) -> float:
     return jax.jit(network.apply).lower(variables, x).cost_analysis()["flops"] / 2 / 64**2
 
 
+def network_params(config: NetworkConfig, choices: Choices) -> float:
+    """Number of weights of a whole derived network."""
+    variables = jax.eval_shape(DerainNet(config, choices).init, jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
+    return float(sum(leaf.size for leaf in jax.tree.leaves(variables)))
+
+
 def _table(
     config: NetworkConfig,
     convolution: Callable[[Candidate, int, int], float],

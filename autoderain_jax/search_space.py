@@ -28,7 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from autoderain_jax.candidates import SUPPORT, TINY, Candidate, Convolution, convolve, project, rank_one
+from autoderain_jax.candidates import SUPPORT, Candidate, Convolution, convolve, project, rank_one, rank_one_tangent
 
 SE_OPTIONS = ("off", "on")
 """Options of a squeeze-and-excitation choice, in the order of its row of gates."""
@@ -176,8 +176,7 @@ def _compose_shared_forward(candidates, shared, gates):
 def _compose_shared_backward(candidates, residuals, change):
     shared, gates, projections = residuals
     of_shared = _dense_window(candidates, gates) * change
-    masks = np.stack([window_mask(c) * (not c.separable) for c in candidates])
-    of_gates = jnp.tensordot(masks, (change * shared).sum((2, 3)), 2)
+    of_gates = jnp.tensordot(_dense_masks(candidates), (change * shared).sum((2, 3)), 2)
     for alike, parts in zip(_separable_groups(candidates), projections, strict=True):
         taps, pointwise = parts["depthwise"], parts["pointwise"]
         of_product = _taps_of(candidates, alike, change)
@@ -185,9 +184,8 @@ def _compose_shared_backward(candidates, residuals, change):
         # Of each gate: the product of the change and the projection.
         along = (taps * of_taps).sum((0, 1))
         of_gates += along.reshape(len(alike), -1).sum(-1) @ _pick(alike, len(candidates))
-        # Of the shared kernel: the change projected on the tangent space of the separable kernels, see ``rank_one``.
-        turn = (of_taps - taps * along) / (jnp.square(pointwise).sum(-1) + TINY)
-        tangent = turn[..., None] * pointwise + taps[..., None] * of_pointwise
+        # Of the shared kernel: the change projected on the tangent space of the separable kernels.
+        tangent = rank_one_tangent(taps, pointwise, of_taps, of_pointwise)
         of_shared += _embed_taps(candidates, alike, _along_input(alike, gates, shared) * tangent)
     return of_shared, of_gates
 
@@ -197,8 +195,12 @@ compose_shared.defvjp(_compose_shared_forward, _compose_shared_backward)
 
 def _dense_window(candidates: Sequence[Convolution], gates: jax.Array) -> jax.Array:
     """The gates' sum over the dense candidates that have a tap, (5, 5, 1, 1)."""
-    masks = np.stack([window_mask(c) * (not c.separable) for c in candidates])
-    return jnp.tensordot(gates, masks, 1)[..., None, None]
+    return jnp.tensordot(gates, _dense_masks(candidates), 1)[..., None, None]
+
+
+def _dense_masks(candidates: Sequence[Convolution]) -> np.ndarray:
+    """The windows of the candidates, zeros for separable ones, (K, 5, 5)."""
+    return np.stack([window_mask(c) * (not c.separable) for c in candidates])
 
 
 def _separable_groups(candidates: Sequence[Convolution]) -> list[list[int]]:

@@ -1,9 +1,9 @@
 """Does the search find something? Networks found and made by hand, retrained at equal cost: ``python -m
 experiments.compare``.
 
-5x5 contains every other candidate, so that only equal cost is a fair race: every network's width is scaled to the
-multiply-accumulates of the hand-made all-3x3 network with SE at the preset's width. All are then trained alike, with
-the same steps and the same seeds, and scored on the same images.
+5x5 contains every other candidate, so that only equal cost is a fair race: every network's width is scaled until it
+has as many multiply-accumulates, or as many weights, as the hand-made all-3x3 network with SE has at the preset's
+width. All are then trained alike, with the same steps and the same seeds, and scored on the same images.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from rich.table import Table
 
-from autoderain_jax.cost import network_macs
+from autoderain_jax.cost import network_macs, network_params
 from autoderain_jax.errors import InputError
 from autoderain_jax.genotype import Genotype, uniform
 from autoderain_jax.network import NetworkConfig
@@ -33,7 +33,9 @@ from experiments.search import search
 Contender = Literal["mdarts", "darts", "folded", "nasp", "proxyless", "random", "conv3x3", "conv5x5"]
 
 REFERENCE = "conv3x3"
-"""The hand-made network, with SE, whose multiply-accumulates all others are scaled to."""
+"""The hand-made network, with SE, whose cost all others are scaled to."""
+NETWORK_COSTS = {"macs": network_macs, "params": network_params}
+"""What networks can be scaled to have equally much of: ``(config, choices) -> cost``."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +63,8 @@ class CompareConfig:
     """Patches per step of each search. Default: the preset's."""
     retrain_steps: int | None = None
     """Steps of each retraining. Default: the preset's."""
+    cost: Literal["macs", "params"] = "macs"
+    """What searches pay for and all networks have equally much of: multiply-accumulates, or weights."""
     cost_weight: float | None = None
     """Price of computation in the searches. Default: the preset's."""
 
@@ -88,7 +92,7 @@ def compare(config: CompareConfig) -> list[dict[str, Any]]:
     config.check()
     console = command.console()
     network = search_preset(config.preset).network
-    target = network_macs(network, uniform(network, REFERENCE).choices)
+    target = NETWORK_COSTS[config.cost](network, uniform(network, REFERENCE).choices)
     rows = []
     for seed, contender in itertools.product(range(config.seeds), config.contenders):
         console.print(f"== {contender}, seed {seed}")
@@ -105,14 +109,14 @@ def _run(config: CompareConfig, contender: Contender, seed: int, target: float) 
     default = search_preset(config.preset)
     if contender in ALGORITHMS:
         options = {"steps": config.search_steps, "batch": config.search_batch, "cost_weight": config.cost_weight}
-        given = {name: value for name, value in options.items() if value is not None}
+        given = {name: value for name, value in options.items() if value is not None} | {"cost": config.cost}
         searching = dataclasses.replace(default, workdir=folder / "search", algorithm=contender, **given, **data)
         genotype = search(searching).genotype
     else:
         genotype = uniform(default.network, contender)
         folder.mkdir(parents=True, exist_ok=True)
     genotype.save(folder / "genotype.json")
-    network = dataclasses.replace(default.network, width=width_for(default.network, genotype, target))
+    network = dataclasses.replace(default.network, width=width_for(config.cost, default.network, genotype, target))
     training = retrain_preset(config.preset)
     model = retrain(
         dataclasses.replace(
@@ -170,19 +174,19 @@ def _spread(values: list[float], unit: str, sign: str = "") -> str:
     return f"{statistics.mean(values):{sign}.2f}{spread} {unit}"
 
 
-def width_for(config: NetworkConfig, genotype: Genotype, macs: float) -> int:
-    """The width at which a network comes nearest to so many multiply-accumulates per pixel."""
+def width_for(kind: str, config: NetworkConfig, genotype: Genotype, cost: float) -> int:
+    """The width at which a network comes nearest to a cost, of a kind in ``NETWORK_COSTS``."""
 
     def at(width: int) -> float:
-        return network_macs(dataclasses.replace(config, width=width), genotype.choices)
+        return NETWORK_COSTS[kind](dataclasses.replace(config, width=width), genotype.choices)
 
     low, high = 1, 1
-    while at(high) < macs:
+    while at(high) < cost:
         low, high = high, 2 * high
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if at(middle) < macs else (low, middle)
-    return min((low, high), key=lambda width: abs(at(width) - macs))
+        low, high = (middle, high) if at(middle) < cost else (low, middle)
+    return min((low, high), key=lambda width: abs(at(width) - cost))
 
 
 def main() -> None:

@@ -120,8 +120,7 @@ class SearchConfig(TrainingConfig):
     random_paths: int = 30
     """Paths among which --algorithm random chooses in the end, by held-out loss and price."""
     early_stop: int = 0
-    """Stop when no choice has changed for so many steps; 0: never. With a head start no choice changes before another
-    option overtakes, so that this must be long."""
+    """Stop when for so many steps no choice has changed and alphas have not become more decided; 0: never."""
     held_out: float = 0.2
     """Share of the training images held out, whole, for the alphas."""
 

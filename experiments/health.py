@@ -56,12 +56,19 @@ def choices_of(share: Rows) -> str:
 
 
 def settled(records: list[Record], steps: int) -> bool:
-    """Whether no choice has changed for so many steps."""
+    """Whether for so many steps no choice has changed and the alphas have not become more or less decided.
+
+    Choices alone do not tell: alphas with a head start change for long before another option overtakes.
+    """
     if not records:
         return False
     last = records[-1]
-    same = itertools.takewhile(lambda record: record["choices"] == last["choices"], reversed(records))
-    return last["step"] - min(record["step"] for record in same) >= steps
+
+    def alike(record: Record) -> bool:
+        return record["choices"] == last["choices"] and abs(record["entropy"] - last["entropy"]) < STAGNANT
+
+    since = [record["step"] for record in itertools.takewhile(alike, reversed(records))]
+    return last["step"] - min(since) >= steps
 
 
 def warnings(records: list[Record], config: NetworkConfig, prices: Rows, start: Rows) -> list[str]:

@@ -5,26 +5,25 @@ import json
 
 import pytest
 
-from autoderain_jax.cost import network_macs
 from autoderain_jax.errors import InputError
 from autoderain_jax.genotype import uniform
 from autoderain_jax.network import NetworkConfig
 from experiments import compare as module
-from experiments.compare import CompareConfig, compare, width_for
+from experiments.compare import NETWORK_COSTS, CompareConfig, compare, width_for
 
 
-def test_width_gives_every_network_the_cost_of_the_reference():
+@pytest.mark.parametrize("kind", list(NETWORK_COSTS))
+def test_width_gives_every_network_the_cost_of_the_reference(kind):
     config = NetworkConfig(width=24, blocks=(1, 1))
-    target = network_macs(config, uniform(config, "conv3x3").choices)
-    assert width_for(config, uniform(config, "conv3x3"), target) == 24
+    cost = NETWORK_COSTS[kind]
+    target = cost(config, uniform(config, "conv3x3").choices)
+    assert width_for(kind, config, uniform(config, "conv3x3"), target) == 24
     for name in ("conv5x5", "separable3x3"):
         genotype = uniform(config, name)
-        width = width_for(config, genotype, target)
+        width = width_for(kind, config, genotype, target)
         assert (width < 24) == (name == "conv5x5")
-        macs = [
-            network_macs(dataclasses.replace(config, width=w), genotype.choices) for w in (width - 1, width, width + 1)
-        ]
-        assert abs(macs[1] - target) <= min(abs(macs[0] - target), abs(macs[2] - target))
+        costs = [cost(dataclasses.replace(config, width=w), genotype.choices) for w in (width - 1, width, width + 1)]
+        assert abs(costs[1] - target) <= min(abs(costs[0] - target), abs(costs[2] - target))
 
 
 def test_comparison_scores_every_contender_with_every_seed_and_resumes(
@@ -38,6 +37,7 @@ def test_comparison_scores_every_contender_with_every_seed_and_resumes(
         contenders=("mdarts", "conv5x5", "conv3x3"),
         seeds=2,
         data=search_config.data,
+        cost="params",
         search_steps=4,
         retrain_steps=2,
     )
@@ -49,6 +49,10 @@ def test_comparison_scores_every_contender_with_every_seed_and_resumes(
     by_name = {row["contender"]: row for row in rows}
     assert by_name["conv3x3"]["width"] == network.width
     assert by_name["conv5x5"]["width"] < network.width
+    reference = uniform(network, "conv3x3").choices
+    assert by_name["conv3x3"]["parameters"] == NETWORK_COSTS["params"](network, reference)
+    assert by_name["conv3x3"]["macs_per_pixel"] == NETWORK_COSTS["macs"](network, reference)
+    assert '"cost": "params"' in (config.workdir / "mdarts-0" / "search" / "config.json").read_text()
     assert all(row["psnr"] > 10 for row in rows)
     assert compare(config) == rows
 

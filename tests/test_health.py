@@ -43,6 +43,12 @@ def test_a_search_is_settled_when_no_choice_has_changed_for_so_many_steps():
     assert not health.settled(records, 21)
 
 
+def test_a_search_is_not_settled_while_its_alphas_are_on_the_way():
+    moving = [record(step, entropy=1.0 - step / 1000) for step in range(0, 200, 10)]
+    assert not health.settled(moving, 50)
+    assert health.settled([*moving, *(record(step, entropy=0.8) for step in range(200, 260, 10))], 50)
+
+
 def test_warnings_name_what_is_wrong_and_what_helps():
     prices = macs(CONFIG)
     assert health.warnings([record(1)], CONFIG, prices, START) == []
