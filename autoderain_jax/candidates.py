@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from autoderain_jax.errors import InputError
@@ -257,7 +258,7 @@ def rank_one(kernel: jax.Array) -> dict[str, jax.Array]:
 def _rank_one(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Taps (t, in) and pointwise part (in, out) of a matrix (t, in, out)."""
     # Sums of products rather than matrix products, which XLA fuses: there are many of these, all small.
-    pointwise = (matrix * jnp.linspace(0.5, 1.5, len(matrix))[:, None, None]).sum(0)
+    pointwise = (matrix * np.linspace(0.5, 1.5, len(matrix), dtype=np.float32)[:, None, None]).sum(0)
     for _ in range(POWER_ITERATIONS):
         pointwise = (matrix * (matrix * pointwise).sum(-1)[..., None]).sum(0)
     taps = (matrix * pointwise).sum(-1)

@@ -167,7 +167,8 @@ def _compose_shared_forward(candidates, shared, gates):
     projections = []
     for alike in _separable_groups(candidates):
         parts = rank_one(_taps_of(candidates, alike, shared))
-        product = _along_input(alike, gates, shared) * parts["depthwise"][..., None] * parts["pointwise"]
+        theirs = gates @ _along_input(alike, candidates, shared)
+        product = (theirs * parts["depthwise"])[..., None] * parts["pointwise"]
         kernel += _embed_taps(candidates, alike, product)
         projections.append(parts)
     return kernel, (shared, gates, projections)
@@ -181,12 +182,13 @@ def _compose_shared_backward(candidates, residuals, change):
         taps, pointwise = parts["depthwise"], parts["pointwise"]
         of_product = _taps_of(candidates, alike, change)
         of_taps, of_pointwise = (of_product * pointwise).sum(-1), (of_product * taps[..., None]).sum((0, 1))
+        places = _along_input(alike, candidates, shared)
         # Of each gate: the product of the change and the projection.
-        along = (taps * of_taps).sum((0, 1))
-        of_gates += along.reshape(len(alike), -1).sum(-1) @ _pick(alike, len(candidates))
+        of_gates += places @ (taps * of_taps).sum((0, 1))
         # Of the shared kernel: the change projected on the tangent space of the separable kernels.
-        tangent = rank_one_tangent(taps, pointwise, of_taps, of_pointwise)
-        of_shared += _embed_taps(candidates, alike, _along_input(alike, gates, shared) * tangent)
+        theirs = (gates @ places)[:, None]
+        tangent = rank_one_tangent(taps, pointwise, theirs[:, 0] * of_taps, theirs * of_pointwise)
+        of_shared += _embed_taps(candidates, alike, tangent)
     return of_shared, of_gates
 
 
@@ -223,10 +225,9 @@ def _embed_taps(candidates: Sequence[Convolution], alike: Sequence[int], taps: j
     return sum(candidates[k].spread(part) for k, part in zip(alike, parts, strict=True))
 
 
-def _along_input(alike: Sequence[int], gates: jax.Array, shared: jax.Array) -> jax.Array:
-    """The gates at these places, each as often as there are input channels: (in * places, 1)."""
-    chosen = _pick(alike, len(gates)) @ gates
-    return jnp.broadcast_to(chosen[:, None], (len(alike), shared.shape[2])).reshape(-1, 1)
+def _along_input(alike: Sequence[int], candidates: Sequence[Convolution], shared: jax.Array) -> np.ndarray:
+    """The matrix that takes gates at these places, each as often as there are input channels: (K, in * places)."""
+    return np.repeat(_pick(alike, len(candidates)), shared.shape[2], axis=0).T
 
 
 def _pick(places: Sequence[int], length: int) -> np.ndarray:
