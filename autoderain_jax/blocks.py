@@ -18,7 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from autoderain_jax.candidates import candidate
-from autoderain_jax.search_space import Supernet, run_choice, shared_kernel
+from autoderain_jax.kernel_space import shared_kernel
+from autoderain_jax.search_space import Supernet, run_choice
 
 
 class ChoiceConv(nn.Module):
@@ -35,8 +36,8 @@ class ChoiceConv(nn.Module):
     supernet: Supernet = Supernet()
 
     @nn.compact
-    def __call__(self, x: jax.Array, gates: jax.Array | None = None) -> jax.Array:
-        """Maps (b, h, w, in) to (b, h, w, features); ``gates`` as for ``run_choice`` if the choice is open."""
+    def __call__(self, x: jax.Array, gates: jax.Array | None = None, kernel: jax.Array | None = None) -> jax.Array:
+        """Maps (b, h, w, in) to (b, h, w, features); ``gates`` and ``kernel`` as for ``run_choice`` if it is open."""
         candidates = [candidate(name) for name in self.options]
         open_choice = len(candidates) > 1
         sharing = open_choice and self.supernet.shared and any(c.linear for c in candidates)
@@ -45,11 +46,11 @@ class ChoiceConv(nn.Module):
             for c in candidates
             if not (sharing and c.linear)
         }
-        if sharing:
+        if sharing and kernel is None:
             weights["shared"] = self.param("shared", shared_kernel, candidates, x.shape[-1], self.features)
         bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
         if open_choice:
-            y = run_choice(self.supernet, candidates, weights, x, gates)
+            y = run_choice(self.supernet, candidates, weights, x, gates, kernel)
         else:
             y = candidates[0].apply(weights[candidates[0].name], x)
         return y + bias.astype(x.dtype)
@@ -92,12 +93,19 @@ class RSEB(nn.Module):
     supernet: Supernet = Supernet()
 
     @nn.compact
-    def __call__(self, x: jax.Array, gates: Mapping[str, jax.Array] | None = None) -> jax.Array:
-        """Maps (b, h, w, c) to the same shape; ``gates`` has a row for every open choice."""
-        gates = gates or {}
-        channels = x.shape[-1]
-        h = ChoiceConv(channels, self.choices["conv_a"], self.supernet, name="conv_a")(x, gates.get("conv_a"))
-        h = ChoiceConv(channels, self.choices["conv_b"], self.supernet, name="conv_b")(nn.relu(h), gates.get("conv_b"))
+    def __call__(
+        self,
+        x: jax.Array,
+        gates: Mapping[str, jax.Array] | None = None,
+        kernels: Mapping[str, jax.Array] | None = None,
+    ) -> jax.Array:
+        """Maps (b, h, w, c) to the same shape; ``gates`` has a row for every open choice, ``kernels`` as there."""
+
+        def conv(name: str, x: jax.Array) -> jax.Array:
+            module = ChoiceConv(x.shape[-1], self.choices[name], self.supernet, name=name)
+            return module(x, (gates or {}).get(name), (kernels or {}).get(name))
+
+        h = conv("conv_b", nn.relu(conv("conv_a", x)))
         if "on" in self.choices["se"]:
             scale = SqueezeExcite(self.reduction, self.pool_window, name="se")(h)
             if len(self.choices["se"]) > 1:

@@ -272,25 +272,15 @@ def _rank_one_forward(matrix):
 
 
 def _rank_one_backward(residuals, gradients):
-    return (rank_one_tangent(*residuals, *gradients),)
-
-
-_rank_one.defvjp(_rank_one_forward, _rank_one_backward)
-
-
-def rank_one_tangent(taps: jax.Array, pointwise: jax.Array, of_taps: jax.Array, of_pointwise: jax.Array) -> jax.Array:
     """The gradient of the projection on the set of rank one, at the projected point.
 
     The product moves along the set's tangent space: taps turn toward ``change @ pointwise``, orthogonally to themselves
     as their length is one, and the pointwise part follows ``taps @ change``. This is the transpose of that map.
-
-    Args:
-      taps, pointwise: the point: (..., in), of length one over the axes in front, and (in, out).
-      of_taps, of_pointwise: gradients of both.
-
-    Returns:
-      The gradient of the dense kernel, (..., in, out).
     """
-    along = (taps * of_taps).sum(tuple(range(taps.ndim - 1)))
-    turn = (of_taps - taps * along) / (jnp.square(pointwise).sum(-1) + TINY)
-    return turn[..., None] * pointwise + taps[..., None] * of_pointwise
+    taps, pointwise = residuals
+    of_taps, of_pointwise = gradients
+    turn = (of_taps - taps * (taps * of_taps).sum(0)) / (jnp.square(pointwise).sum(-1) + TINY)
+    return (turn[..., None] * pointwise + taps[..., None] * of_pointwise,)
+
+
+_rank_one.defvjp(_rank_one_forward, _rank_one_backward)

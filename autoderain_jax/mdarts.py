@@ -17,20 +17,21 @@ train what leads at first, which keeps its lead, and judge every choice beside w
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from autoderain_jax.candidates import Candidate
+from autoderain_jax.kernel_space import Stage, gradient_in_stages, traced
 from autoderain_jax.proximal import prox_one_hot
 from autoderain_jax.search_space import Choices, Rows, Stacked, initial_alphas, map_rows, stack_rows
 
 PyTree = Any
 Batch = Any
-Loss = Callable[[PyTree, Rows, Batch], jax.Array]
+Loss = Callable[..., jax.Array]
 Cost = Callable[[Rows], jax.Array]
 Metrics = dict[str, jax.Array]
 
@@ -46,8 +47,8 @@ class SearchState(NamedTuple):
       params: the supernet's weights.
       alphas: architecture parameters.
       params_opt, alphas_opt: states of the two optimisers.
-      share: for each option, the share of recent steps in which it led, or its weight where options are mixed
-        (moving average). The genotype takes the largest.
+      share: of rows as ``stack_rows`` has them: for each option, the share of recent steps in which it led, or its
+        weight where options are mixed (moving average). The genotype takes the largest.
       flips: share of the choices whose leading option changed in a step (moving average).
     """
 
@@ -56,32 +57,34 @@ class SearchState(NamedTuple):
     alphas: Rows
     params_opt: PyTree
     alphas_opt: PyTree
-    share: Rows
+    share: Stacked
     flips: jax.Array
+
+    @property
+    def shares(self) -> Rows:
+        """``share`` as rows like the alphas."""
+        return stack_rows(self.alphas)[1](self.share)
 
 
 class Search(NamedTuple):
-    """A search as pure functions; jit (with the state donated), vmap or scan them at will.
+    """A search as pure functions; jit (with the state donated), vmap or scan them at will, unless they are in stages.
 
     Attributes:
       init: ``(params, choices, rng) -> SearchState``.
       gates: ``(state, held_out, rng) -> (state, metrics)``: one step of the alphas.
       weights: ``(state, train, rng) -> (state, metrics)``: one step of the weights, after which ``state.step`` counts.
-      turn: ``(state, batch, rng, of_gates) -> (state, metrics)``: either of them in one program, as a boolean array
-        tells, which compiles in half the time of both; None where they have less in common.
     """
 
     init: Callable[..., SearchState]
     gates: Callable[..., tuple[SearchState, Metrics]]
     weights: Callable[..., tuple[SearchState, Metrics]]
-    turn: Callable[..., tuple[SearchState, Metrics]] | None = None
 
     def step(self, state: SearchState, train: Batch, held_out: Batch, rng: jax.Array) -> tuple[SearchState, Metrics]:
         """One bilevel step: alphas, then weights."""
         gates_rng, weights_rng = jax.random.split(rng)
         state, of_gates = self.gates(state, held_out, gates_rng)
         state, of_weights = self.weights(state, train, weights_rng)
-        return state, of_gates | {"train_loss": of_weights["train_loss"]}
+        return state, of_gates | of_weights
 
 
 def no_cost(gates: Rows) -> jax.Array:
@@ -105,7 +108,7 @@ def starting(
             alphas=alphas,
             params_opt=params_optimiser.init(params),
             alphas_opt=alphas_optimiser.init(stack_rows(alphas)[0]),
-            share=initial_alphas(choices),
+            share=stack_rows(initial_alphas(choices))[0],
             flips=jnp.zeros(()),
         )
 
@@ -118,11 +121,11 @@ def apply_to_weights(optimiser: optax.GradientTransformation, state: SearchState
     return state._replace(step=state.step + 1, params=optax.apply_updates(state.params, updates), params_opt=params_opt)
 
 
-def priced(loss: Loss, cost: Cost) -> Callable[[PyTree, Rows, Batch], tuple[jax.Array, Metrics]]:
+def priced(loss: Loss, cost: Cost) -> Callable[..., tuple[jax.Array, Metrics]]:
     """``(params, gates, batch) -> (loss + cost, metrics)``, what alphas descend on held-out batches."""
 
-    def objective(params: PyTree, gates: Rows, batch: Batch):
-        value, price = loss(params, gates, batch), cost(gates)
+    def objective(params: PyTree, gates: Rows, batch: Batch, *kernels: PyTree):
+        value, price = loss(params, gates, batch, *kernels), cost(gates)
         return value + price, {"held_out_loss": value, "cost": price}
 
     return objective
@@ -144,10 +147,9 @@ def record_share(state: SearchState, before: Stacked, gates: Stacked, decay: flo
     def average(old, new):
         return decay * old + (1.0 - decay) * new
 
-    share, unstack = stack_rows(state.share)
     changed = [before[length].argmax(-1) != gates[length].argmax(-1) for length in gates]
     return state._replace(
-        share=unstack(jax.tree.map(average, share, gates)),
+        share=jax.tree.map(average, state.share, gates),
         flips=average(state.flips, jnp.concatenate(changed).mean()),
     )
 
@@ -160,6 +162,8 @@ def mdarts(
     relaxed_steps: int = 0,
     start: Rows | None = None,
     share_decay: float = 0.99,
+    shared: Sequence[Candidate] = (),
+    stage: Stage = traced,
 ) -> Search:
     """Builds the search.
 
@@ -172,37 +176,48 @@ def mdarts(
         binary from the start and alphas do move.
       start: the first alphas, such as ``leaning_alphas``; None: 1/K for each of a row's K options.
       share_decay: decay of the moving average ``SearchState.share``.
+      shared: the candidates of every choice, if they share kernels and ``loss`` takes what gates make of these as a
+        fourth argument; the gradient is then taken in stages, see ``kernel_space.gradient_in_stages``.
+      stage: makes programs of the parts of a step; by default they are traced into one.
 
     Returns:
       A ``Search``, whose steps make no use of ``rng``.
     """
+    objective = priced(loss, cost)
 
-    def gates_of(alphas: Stacked, step: jax.Array) -> Stacked:
-        binary = prox_one_hot(alphas)
-        return jax.tree.map(lambda *both: jnp.where(step < relaxed_steps, *both), alphas, binary)
+    def select(row: jax.Array, step: jax.Array) -> jax.Array:
+        return jnp.where(step < relaxed_steps, row, prox_one_hot(row))
 
-    def turn(state: SearchState, batch: Batch, rng: jax.Array, of_gates: jax.Array | bool):
+    def train(state: SearchState, of_params: PyTree) -> SearchState:
+        return apply_to_weights(params_optimiser, state, of_params)
+
+    def move(state: SearchState, of_gates: Rows) -> SearchState:
+        before = prox_one_hot(stack_rows(state.alphas)[0])
+        moving = state.step < relaxed_steps if relaxed_steps else True
+        state = apply_to_alphas(alphas_optimiser, state, stack_rows(of_gates)[0], moving)
+        return record_share(state, before, prox_one_hot(stack_rows(state.alphas)[0]), share_decay)
+
+    # In stages, every part is a program; else every step is one, from which is left out what it does not need.
+    part, whole = (stage, traced) if shared else (traced, stage)
+    gradient = gradient_in_stages(objective, shared, stage) if shared else jax.grad(objective, (0, 1), has_aux=True)
+    select, train, move = part(select), part(train, (0,)), part(move, (0,))
+
+    def descend(state: SearchState, batch: Batch):
+        """The gradients of weights and gates, of which kernel space gives both for the price of one."""
+        gates = jax.tree.map(lambda row: select(row, state.step), state.alphas)
+        return gradient(state.params, gates, batch)
+
+    def gates(state: SearchState, held_out: Batch, rng: jax.Array):
         del rng
-        alphas, unstack = stack_rows(state.alphas)
-        objective = priced(loss, cost)
-        descend = jax.grad(lambda params, gates: objective(params, unstack(gates), batch), (0, 1), has_aux=True)
-        # Kernel space gives both gradients for the price of one.
-        (for_params, for_gates), metrics = descend(state.params, gates_of(alphas, state.step))
+        (_, of_gates), metrics = descend(state, held_out)
+        return move(state, of_gates), metrics
 
-        def move(state: SearchState) -> SearchState:
-            moving = state.step < relaxed_steps if relaxed_steps else True
-            state = apply_to_alphas(alphas_optimiser, state, for_gates, moving)
-            return record_share(state, prox_one_hot(alphas), prox_one_hot(stack_rows(state.alphas)[0]), share_decay)
+    def weights(state: SearchState, batch: Batch, rng: jax.Array):
+        del rng
+        (of_params, _), metrics = descend(state, batch)
+        return train(state, of_params), {"train_loss": metrics["held_out_loss"]}
 
-        def train(state: SearchState) -> SearchState:
-            return apply_to_weights(params_optimiser, state, for_params)
-
-        state = jax.lax.cond(of_gates, move, train, state)
-        return state, metrics | {"train_loss": metrics["held_out_loss"]}
-
-    # A turn known beforehand leaves nothing of the other one in the program.
-    gates, weights = functools.partial(turn, of_gates=True), functools.partial(turn, of_gates=False)
-    return Search(starting(params_optimiser, alphas_optimiser, start), gates, weights, turn)
+    return Search(starting(params_optimiser, alphas_optimiser, start), whole(gates, (0,)), whole(weights, (0,)))
 
 
 def _unequal(alphas: Rows, rng: jax.Array) -> Rows:

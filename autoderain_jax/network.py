@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from autoderain_jax.blocks import RSEB, Downsample, Upsample
 from autoderain_jax.candidates import CANDIDATES, DEFAULT_CANDIDATES
 from autoderain_jax.errors import InputError
-from autoderain_jax.search_space import SE_OPTIONS, Choices, Rows, Supernet
+from autoderain_jax.search_space import SE_OPTIONS, Choices, Kernels, Rows, Supernet
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,12 +106,14 @@ class DerainNet(nn.Module):
     supernet: Supernet = Supernet()
 
     @nn.compact
-    def __call__(self, rainy: jax.Array, gates: Rows | None = None) -> jax.Array:
+    def __call__(self, rainy: jax.Array, gates: Rows | None = None, kernels: Kernels | None = None) -> jax.Array:
         """Removes rain.
 
         Args:
           rainy: (b, h, w, 3) in [0, 1], of any height and width.
           gates: one row per open choice; None if all are decided.
+          kernels: of open choices, what gates make of their shared kernels, if that was done before: these need then
+            not be among the parameters.
 
         Returns:
           Restored images of the same shape, float32, not clipped.
@@ -120,32 +122,33 @@ class DerainNet(nn.Module):
         pad = [(0, -size % self.config.stride) for size in (height, width)]
         padded = jnp.pad(rainy, ((0, 0), *pad, (0, 0)), "reflect")
         x = nn.Conv(self.config.width, (3, 3), dtype=self.config.dtype, name="stem")(padded)
-        x = self.body(x, gates or {})
+        x = self.body(x, gates or {}, kernels or {})
         # A zero head makes the untrained network the identity, so that training starts from the rainy image.
         x = nn.Conv(3, (3, 3), dtype=self.config.dtype, name="head", kernel_init=nn.initializers.zeros_init())(x)
         return rainy + x[:, :height, :width].astype(jnp.float32)
 
-    def body(self, x: jax.Array, gates: Rows) -> jax.Array:
+    def body(self, x: jax.Array, gates: Rows, kernels: Kernels) -> jax.Array:
         """Encoder, bottleneck and decoder: (b, h, w, width) to the same shape."""
         *levels, bottleneck = self.config.blocks
         skips = []
         for level, blocks in enumerate(levels):
-            x = self.rsebs(x, gates, f"encoder{level}", blocks, level)
+            x = self.rsebs(x, gates, kernels, f"encoder{level}", blocks, level)
             skips.append(x)
             x = Downsample(2 * x.shape[-1], name=f"down{level}")(x)
-        x = self.rsebs(x, gates, "bottleneck", bottleneck, len(levels))
+        x = self.rsebs(x, gates, kernels, "bottleneck", bottleneck, len(levels))
         for level, blocks in reversed(list(enumerate(levels))):
             x = Upsample(x.shape[-1] // 2, name=f"up{level}")(x)
             x = jnp.concatenate([x, skips[level]], -1)
             x = nn.Dense(x.shape[-1] // 2, dtype=x.dtype, name=f"skip{level}")(x)
-            x = self.rsebs(x, gates, f"decoder{level}", blocks, level)
+            x = self.rsebs(x, gates, kernels, f"decoder{level}", blocks, level)
         return x
 
-    def rsebs(self, x: jax.Array, gates: Rows, stage: str, blocks: int, level: int) -> jax.Array:
+    def rsebs(self, x: jax.Array, gates: Rows, kernels: Kernels, stage: str, blocks: int, level: int) -> jax.Array:
         """A run of RSEBs at one resolution."""
         side = self.pool_window and max(self.pool_window >> level, 1)
         window = (side, side) if side else None
         for i in range(blocks):
             name = f"{stage}_block{i}"
-            x = RSEB(self.choices[name], self.config.reduction, window, self.supernet, name=name)(x, gates.get(name))
+            block = RSEB(self.choices[name], self.config.reduction, window, self.supernet, name=name)
+            x = block(x, gates.get(name), kernels.get(name))
         return x

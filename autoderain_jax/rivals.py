@@ -19,13 +19,15 @@ random     nothing                        a random path                  one mod
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from autoderain_jax.candidates import Candidate
+from autoderain_jax.kernel_space import Stage, traced
 from autoderain_jax.mdarts import (
     Cost,
     Loss,
@@ -50,6 +52,7 @@ def darts(
     alphas_optimiser: optax.GradientTransformation,
     cost: Cost = no_cost,
     share_decay: float = 0.99,
+    stage: Stage = traced,
 ) -> Search:
     """First-order DARTS (Liu et al., ICLR 2019): softmax of the alphas weighs all candidates, in both steps.
 
@@ -70,7 +73,8 @@ def darts(
         del rng
         return _train(loss, params_optimiser, state, softmax(state.alphas), train)
 
-    return Search(_from_zero(starting(params_optimiser, alphas_optimiser)), gates, weights)
+    first = _from_zero(starting(params_optimiser, alphas_optimiser))
+    return Search(first, stage(gates, (0,)), stage(weights, (0,)))
 
 
 def proxyless(
@@ -79,6 +83,7 @@ def proxyless(
     alphas_optimiser: optax.GradientTransformation,
     cost: Cost = no_cost,
     share_decay: float = 0.99,
+    stage: Stage = traced,
 ) -> Search:
     """ProxylessNAS with binary gates (Cai et al., ICLR 2019): two sampled paths compete in each gate step.
 
@@ -106,7 +111,8 @@ def proxyless(
         alphas, unstack = stack_rows(state.alphas)
         return _train(loss, params_optimiser, state, unstack(_each(rng, _sample, alphas)), train)
 
-    return Search(_from_zero(starting(params_optimiser, alphas_optimiser)), gates, weights)
+    first = _from_zero(starting(params_optimiser, alphas_optimiser))
+    return Search(first, stage(gates, (0,)), stage(weights, (0,)))
 
 
 def random(
@@ -115,6 +121,7 @@ def random(
     alphas_optimiser: optax.GradientTransformation,
     cost: Cost = no_cost,
     share_decay: float = 0.99,
+    stage: Stage = traced,
 ) -> Search:
     """Random search with shared weights (Li and Talwalkar, UAI 2019): all steps train random paths.
 
@@ -124,7 +131,8 @@ def random(
     def weights(state: SearchState, train, rng):
         return _train(loss, params_optimiser, state, sample_gates(rng, state.alphas), train)
 
-    return Search(starting(params_optimiser, alphas_optimiser), lambda state, held_out, rng: (state, {}), weights)
+    first = starting(params_optimiser, alphas_optimiser)
+    return Search(first, lambda state, held_out, rng: (state, {}), stage(weights, (0,)))
 
 
 def best_of_random(evaluate: Callable[[Rows], jax.Array], rows: Rows, rng: jax.Array, samples: int) -> Rows:
@@ -195,6 +203,8 @@ class Algorithm(NamedTuple):
         cost: Cost = no_cost,
         relaxed_steps: int = 0,
         start: Rows | None = None,
+        shared: Sequence[Candidate] = (),
+        stage: Stage = traced,
     ) -> Search:
         """The search on the supernets that it needs.
 
@@ -202,16 +212,20 @@ class Algorithm(NamedTuple):
           loss_on: the loss ``(params, gates, batch) -> scalar`` on a supernet that keeps weights and runs as told.
           params_optimiser, alphas_optimiser, cost: as for ``mdarts``.
           relaxed_steps, start: as for ``mdarts``, and for it alone.
+          shared: as for ``mdarts``, for it alone and where it does share kernels.
+          stage: as for ``mdarts``.
         """
         own = {} if self.relaxed is None else {"relaxed_steps": relaxed_steps, "start": start}
+        if self.relaxed is not None and self.supernet == Supernet():
+            own["shared"] = shared
 
         def on(supernet: Supernet) -> Search:
-            return self.search(loss_on(supernet), params_optimiser, alphas_optimiser, cost, **own)
+            return self.search(loss_on(supernet), params_optimiser, alphas_optimiser, cost, stage=stage, **own)
 
         search = on(self.supernet)
         if self.gates_executor:
             gates = on(dataclasses.replace(self.supernet, executor=self.gates_executor)).gates
-            search = search._replace(gates=gates, turn=None)
+            search = search._replace(gates=gates)
         return search
 
 

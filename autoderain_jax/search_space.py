@@ -1,19 +1,10 @@
 """The search space: gates that choose among candidates, and how a choice runs at the cost of one of them.
 
-Every linear candidate is a 5x5 kernel, hence, for gates ``g`` of one row,
+Linear candidates are kernels, of which a row of gates makes one, so that a single convolution runs (``kernel_space``).
+Others run where their gate is not zero, and once more in the backward pass for the gradient of their gates
+(``run_selected``). Either way the memory is that of one candidate, and every gate has its exact gradient.
 
-    sum_k g_k conv(x, W_k)  =  conv(x, sum_k g_k W_k).
-
-The right-hand side runs one convolution whatever the number of candidates, and its ordinary gradient is the exact
-gradient of every gate, selected or not. That is how the search gets by with the memory of one model.
-
-And every linear candidate is a *projection* of one dense kernel ``S``: a 3x3 one its middle, a separable one its best
-approximation of rank one. So a choice needs no bank of kernels: it has the one kernel that they share, ``W_k =
-project_k(S)``, and whatever path is trained, all candidates stay near what they are approximations of. As in
-binary-network training, the weights are real-valued and the forward pass uses a projection of them.
-
-The paper's abstract names the two kinds of choice (the type of convolution; the SE block or none). Kernel space and
-the shared kernel are ours.
+The paper's abstract names the two kinds of choice: the type of convolution; the SE block or none.
 """
 
 from __future__ import annotations
@@ -25,10 +16,10 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
-from autoderain_jax.candidates import SUPPORT, Candidate, Convolution, convolve, project, rank_one, rank_one_tangent
+from autoderain_jax.candidates import Candidate, convolve
+from autoderain_jax.kernel_space import compose, weights_of
 
 SE_OPTIONS = ("off", "on")
 """Options of a squeeze-and-excitation choice, in the order of its row of gates."""
@@ -40,6 +31,9 @@ Functions = tuple[Callable[[Any, jax.Array], jax.Array], ...]
 
 Rows = dict[str, dict[str, jax.Array]]
 """Block name -> choice name -> a row with one float per option: alphas, gates, their gradients or their costs."""
+
+Kernels = dict[str, dict[str, jax.Array]]
+"""Block name -> choice name -> the kernel that gates make of its linear candidates, (5, 5, in, out)."""
 
 Stacked = dict[str, jax.Array]
 """Rows of one length as one array (rows, K) each, see ``stack_rows``."""
@@ -60,34 +54,13 @@ class Supernet:
     executor: Literal["kernel", "path", "output"] = "kernel"
 
 
-def shared_kernel(rng: jax.Array, candidates: Sequence[Candidate], in_features: int, features: int) -> jax.Array:
-    """He-normal (5, 5, in, out), zero where no candidate has a tap."""
-    window = union_window(candidates)
-    scale = (2.0 / (window.sum() * in_features)) ** 0.5
-    return jax.random.normal(rng, (SUPPORT, SUPPORT, in_features, features)) * scale * window
-
-
-def union_window(candidates: Sequence[Candidate]) -> np.ndarray:
-    """1.0 at the taps that any linear candidate has, (5, 5, 1, 1)."""
-    masks = [window_mask(c) for c in candidates if c.linear]
-    return np.maximum.reduce(masks)[..., None, None]
-
-
-@functools.cache
-def window_mask(c: Convolution) -> np.ndarray:
-    """1.0 at the taps that a linear candidate has, (5, 5)."""
-    window = np.zeros((SUPPORT, SUPPORT), np.float32)
-    rows, columns = (slice(start, SUPPORT - start, c.dilation) for start in ((SUPPORT - e) // 2 for e in c.extent))
-    window[rows, columns] = 1.0
-    return window
-
-
 def run_choice(
     supernet: Supernet,
     candidates: Sequence[Candidate],
     weights: Mapping[str, Any],
     x: jax.Array,
     gates: jax.Array,
+    kernel: jax.Array | None = None,
 ) -> jax.Array:
     """``sum_k gates[k] * candidate_k(x)``.
 
@@ -97,6 +70,7 @@ def run_choice(
       weights: of each candidate by name, or ``shared``, a kernel (5, 5, in, out), for all linear ones.
       x: (b, h, w, in).
       gates: (K,), or (P, K) to run P paths apart and add their outputs, at the memory of P paths.
+      kernel: what ``compose`` makes of the linear candidates, if that was done before; not for several paths.
 
     Returns:
       (b, h, w, out).
@@ -105,10 +79,10 @@ def run_choice(
         weights = weights_of(candidates, weights)
     if gates.ndim == 2:
         return sum(_run(supernet, candidates, weights, x, row) for row in gates)
-    return _run(supernet, candidates, weights, x, gates)
+    return _run(supernet, candidates, weights, x, gates, kernel)
 
 
-def _run(supernet, candidates, weights, x, gates):
+def _run(supernet, candidates, weights, x, gates, kernel=None):
     folded = [k for k, c in enumerate(candidates) if c.linear and supernet.executor == "kernel"]
     others = [k for k in range(len(candidates)) if k not in folded]
     functions = [candidates[k].apply if supernet.executor == "output" else candidates[k].run for k in others]
@@ -116,7 +90,7 @@ def _run(supernet, candidates, weights, x, gates):
     their_gates = [gates[k] for k in others]
     y = None
     if folded:
-        kernel = compose([candidates[k] for k in folded], weights, _pick(folded, len(gates)) @ gates)
+        kernel = compose(candidates, weights, gates) if kernel is None else kernel
         y = convolve(x, kernel.astype(x.dtype))
     if supernet.executor == "output":
         mixed = zip(their_gates, functions, their_weights, strict=True)
@@ -127,112 +101,6 @@ def _run(supernet, candidates, weights, x, gates):
             y = jnp.zeros(like.shape, like.dtype)
         y = run_selected(tuple(functions), jnp.stack(their_gates), tuple(their_weights), x, y)
     return y
-
-
-def weights_of(candidates: Sequence[Candidate], weights: Mapping[str, Any]) -> dict[str, Any]:
-    """Weights of every candidate by name: its own, or its projection of ``shared``, which stays among them."""
-    if "shared" not in weights:
-        return dict(weights)
-    return {**weights, **project([c for c in candidates if c.linear], weights["shared"])}
-
-
-def compose(candidates: Sequence[Candidate], weights: Mapping[str, Any], gates: jax.Array) -> jax.Array:
-    """The kernel ``sum_k gates[k] * W_k``, (5, 5, in, out).
-
-    It is recomputed in the backward pass, so that no candidate's kernel is kept as a residual.
-    """
-    if "shared" in weights:
-        return compose_shared(tuple(candidates), weights["shared"], gates)
-    return _compose_own(tuple(candidates), [weights[c.name] for c in candidates], gates)
-
-
-@functools.partial(jax.checkpoint, static_argnums=0)
-def _compose_own(candidates, weights, gates):
-    return sum(gate * c.embed(w) for gate, c, w in zip(gates, candidates, weights, strict=True))
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def compose_shared(candidates: tuple[Convolution, ...], shared: jax.Array, gates: jax.Array) -> jax.Array:
-    """``sum_k gates[k] * project_k(shared)`` for linear candidates, (5, 5, in, out).
-
-    Dense candidates together are a window over the shared kernel; separable ones of one size are projected together,
-    side by side along the input channels. The derivative is written out, as is that of ``candidates.rank_one``: in
-    few operations, as every one of a search's many choices has them.
-    """
-    return _compose_shared_forward(candidates, shared, gates)[0]
-
-
-def _compose_shared_forward(candidates, shared, gates):
-    kernel = _dense_window(candidates, gates) * shared
-    projections = []
-    for alike in _separable_groups(candidates):
-        parts = rank_one(_taps_of(candidates, alike, shared))
-        theirs = gates @ _along_input(alike, candidates, shared)
-        product = (theirs * parts["depthwise"])[..., None] * parts["pointwise"]
-        kernel += _embed_taps(candidates, alike, product)
-        projections.append(parts)
-    return kernel, (shared, gates, projections)
-
-
-def _compose_shared_backward(candidates, residuals, change):
-    shared, gates, projections = residuals
-    of_shared = _dense_window(candidates, gates) * change
-    of_gates = jnp.tensordot(_dense_masks(candidates), (change * shared).sum((2, 3)), 2)
-    for alike, parts in zip(_separable_groups(candidates), projections, strict=True):
-        taps, pointwise = parts["depthwise"], parts["pointwise"]
-        of_product = _taps_of(candidates, alike, change)
-        of_taps, of_pointwise = (of_product * pointwise).sum(-1), (of_product * taps[..., None]).sum((0, 1))
-        places = _along_input(alike, candidates, shared)
-        # Of each gate: the product of the change and the projection.
-        of_gates += places @ (taps * of_taps).sum((0, 1))
-        # Of the shared kernel: the change projected on the tangent space of the separable kernels.
-        theirs = (gates @ places)[:, None]
-        tangent = rank_one_tangent(taps, pointwise, theirs[:, 0] * of_taps, theirs * of_pointwise)
-        of_shared += _embed_taps(candidates, alike, tangent)
-    return of_shared, of_gates
-
-
-compose_shared.defvjp(_compose_shared_forward, _compose_shared_backward)
-
-
-def _dense_window(candidates: Sequence[Convolution], gates: jax.Array) -> jax.Array:
-    """The gates' sum over the dense candidates that have a tap, (5, 5, 1, 1)."""
-    return jnp.tensordot(gates, _dense_masks(candidates), 1)[..., None, None]
-
-
-def _dense_masks(candidates: Sequence[Convolution]) -> np.ndarray:
-    """The windows of the candidates, zeros for separable ones, (K, 5, 5)."""
-    return np.stack([window_mask(c) * (not c.separable) for c in candidates])
-
-
-def _separable_groups(candidates: Sequence[Convolution]) -> list[list[int]]:
-    """Places of the separable candidates, those of one size together."""
-    groups: dict[tuple[int, int], list[int]] = {}
-    for k, c in enumerate(candidates):
-        if c.separable:
-            groups.setdefault(c.window, []).append(k)
-    return list(groups.values())
-
-
-def _taps_of(candidates: Sequence[Convolution], alike: Sequence[int], kernel: jax.Array) -> jax.Array:
-    """The taps that candidates of one size have of a kernel, side by side: (h, w, in * candidates, out)."""
-    return jnp.concatenate([candidates[k].taps_of(kernel) for k in alike], 2)
-
-
-def _embed_taps(candidates: Sequence[Convolution], alike: Sequence[int], taps: jax.Array) -> jax.Array:
-    """The sum over candidates of what ``_taps_of`` gives, each put back in its place: (5, 5, in, out)."""
-    parts = lax.split(taps, (taps.shape[2] // len(alike),) * len(alike), 2)
-    return sum(candidates[k].spread(part) for k, part in zip(alike, parts, strict=True))
-
-
-def _along_input(alike: Sequence[int], candidates: Sequence[Convolution], shared: jax.Array) -> np.ndarray:
-    """The matrix that takes gates at these places, each as often as there are input channels: (K, in * places)."""
-    return np.repeat(_pick(alike, len(candidates)), shared.shape[2], axis=0).T
-
-
-def _pick(places: Sequence[int], length: int) -> np.ndarray:
-    """The matrix that takes these places of a vector: compiles faster than indexing, whose transpose is a scatter."""
-    return np.eye(length, dtype=np.float32)[np.array(places)]
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from autoderain_jax.mdarts import SearchState
 from autoderain_jax.network import NetworkConfig, open_choices
 from autoderain_jax.search_space import Rows
 
@@ -26,33 +25,33 @@ RESTLESS = 0.1
 """Share of the choices that flip in a step from which on a search counts as unsettled."""
 
 
-def measures(state: SearchState, preference: Rows, config: NetworkConfig) -> dict[str, float]:
-    """What a record tells of a search's health; all are scalars.
+def measures(shares: Rows, preference: Rows, config: NetworkConfig) -> dict[str, float]:
+    """What a record tells of the choices of a search; all are scalars.
 
     Args:
-      state: of the search, on the host.
+      shares: the share of recent steps in which each option led, on the host.
       preference: alphas as rows that sum to one.
       config: the network's.
 
     Returns:
       ``entropy``, the mean over all choices of the entropy of their preference, 1 where all options are equal and 0
-      where one has it all; ``flips``, the share of choices whose leading option changed in a step, on recent average;
-      ``share/OPTION``, the share of the convolutions that an option leads; and ``share/se_on``, that of SE choices.
+      where one has it all; ``share/OPTION``, the share of the convolutions that an option leads; and ``share/se_on``,
+      that of SE choices.
     """
     entropies = [_entropy(row) for rows in preference.values() for row in rows.values()]
     kinds: dict[str, list[str]] = {"conv": [], "se": []}
     for block, rows in open_choices(config).items():
         for name, options in rows.items():
-            kinds["se" if name == "se" else "conv"].append(options[int(np.argmax(state.share[block][name]))])
+            kinds["se" if name == "se" else "conv"].append(options[int(np.argmax(shares[block][name]))])
     counts = Counter(kinds["conv"])
-    shares = {f"share/{option}": counts[option] / len(kinds["conv"]) for option in config.candidates}
-    shares["share/se_on"] = kinds["se"].count("on") / len(kinds["se"])
-    return {"entropy": float(np.mean(entropies)), "flips": float(state.flips), **shares}
+    of_options = {f"share/{option}": counts[option] / len(kinds["conv"]) for option in config.candidates}
+    of_options["share/se_on"] = kinds["se"].count("on") / len(kinds["se"])
+    return {"entropy": float(np.mean(entropies)), **of_options}
 
 
-def choices_of(share: Rows) -> str:
+def choices_of(shares: Rows) -> str:
     """The leading option of every choice, as a text of digits that records compare."""
-    return " ".join(str(int(np.argmax(row))) for rows in share.values() for row in rows.values())
+    return " ".join(str(int(np.argmax(row))) for rows in shares.values() for row in rows.values())
 
 
 def settled(records: list[Record], steps: int) -> bool:

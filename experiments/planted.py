@@ -290,7 +290,7 @@ class _Player:
 
             rows = best_of_random(value, initial_alphas(self._choices), rng, self._config.random_paths)
         else:
-            rows = state.share
+            rows = state.shares
         return [int(rows[f"layer{i}"]["conv"].argmax()) for i in range(self._config.layers)]
 
     def _draw(self, teacher: Teacher, rng: jax.Array, images: int | None = None):

@@ -2,87 +2,106 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import time
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from autoderain_jax.mdarts import Search
-
-
-@dataclasses.dataclass(frozen=True)
-class StepMemory:
-    """Bytes of one compiled step.
-
-    Attributes:
-      temp: what the step holds while it runs, besides what goes in and out: activations, gradients.
-      held: what goes in and out: parameters, optimiser states, batches; donated buffers count once.
-      code: the program itself, where the device keeps it.
-    """
-
-    temp: int
-    held: int
-    code: int
-
-    @property
-    def total(self) -> int:
-        """All of it: the peak, if nothing else is on the device."""
-        return self.temp + self.held + self.code
-
 
 class Program:
-    """A function compiled for arguments of one shape; its first argument, the state, is donated.
+    """A jitted function compiled for arguments of one shape.
 
     Args:
-      function: to be compiled.
+      function: jitted.
       args: what it will be given, or the shapes.
 
     Attributes:
-      memory: bytes.
+      extra: bytes that it takes besides what it is given: activations, gradients, what it returns unless that takes the
+        place of what was given, the program itself where the device keeps it.
       flops: operations as XLA counts them, or None where it does not.
       seconds: what tracing, lowering and compiling took.
     """
 
-    def __init__(self, function: Callable[..., Any], *args: Any):
+    def __init__(self, function: Any, *args: Any):
         began = time.perf_counter()
-        self._compiled = jax.jit(function, donate_argnums=0).lower(*args).compile()
+        self.run = function.lower(*args).compile()
         self.seconds = time.perf_counter() - began
-        analysis = self._compiled.memory_analysis()
-        held = analysis.argument_size_in_bytes + analysis.output_size_in_bytes - analysis.alias_size_in_bytes
-        self.memory = StepMemory(analysis.temp_size_in_bytes, held, analysis.generated_code_size_in_bytes)
-        self.flops: float | None = (self._compiled.cost_analysis() or {}).get("flops")
-
-    def __call__(self, *args: Any) -> Any:
-        """Runs it."""
-        return self._compiled(*args)
+        analysis = self.run.memory_analysis()
+        new = analysis.output_size_in_bytes - analysis.alias_size_in_bytes
+        self.extra = analysis.temp_size_in_bytes + analysis.generated_code_size_in_bytes + new
+        self.flops: float | None = (self.run.cost_analysis() or {}).get("flops")
 
 
-def compile_search(search: Search, state: Any, batch: Any, rng: jax.Array) -> tuple[Search, dict[str, Program]]:
-    """The search with compiled steps, and the programs of ``gates`` and ``weights``, which may be one and the same.
+class Run(NamedTuple):
+    """A program that a step runs.
 
-    Each step is a program of its own, so that what it holds in memory is gone before the next begins.
-
-    Args:
-      search: pure functions.
-      state, batch, rng: what the steps will be given, or the shapes.
+    Attributes:
+      program: which.
+      handed: bytes among its arguments that programs before it made in the same step.
     """
-    if search.turn is None:
-        programs = {"gates": Program(search.gates, state, batch, rng)}
-        programs["weights"] = Program(search.weights, state, batch, rng)
-        return search._replace(**programs), programs
-    turn = Program(search.turn, state, batch, rng, np.bool_(True))
 
-    def gates(*args):
-        return turn(*args, np.bool_(True))
+    program: Program
+    handed: int
 
-    def weights(*args):
-        return turn(*args, np.bool_(False))
+    @property
+    def extra(self) -> int:
+        """Bytes that it takes besides what the step was given."""
+        return self.program.extra + self.handed
 
-    return search._replace(gates=gates, weights=weights), {"gates": turn, "weights": turn}
+
+class Programs:
+    """Makes programs of functions, as a ``kernel_space.Stage`` does, and can compile them before they run."""
+
+    def __init__(self):
+        self._runs: list[Run] | None = None
+        self._made: dict[int, Any] = {}
+
+    def __call__(self, function: Callable[..., Any], donate: tuple[int, ...] = ()) -> Callable[..., Any]:
+        """The function jitted; arguments at ``donate`` give their memory to what it returns."""
+        jitted = jax.jit(function, donate_argnums=donate)
+        compiled: dict[Any, Program] = {}
+
+        def run(*args: Any) -> Any:
+            if self._runs is None:
+                # One for all shapes is run as it is: what was restored from a checkpoint does not compile it again.
+                return next(iter(compiled.values())).run(*args) if len(compiled) == 1 else jitted(*args)
+            shapes = str(jax.tree.map(_shape, args))
+            if shapes not in compiled:
+                compiled[shapes] = Program(jitted, *args)
+            handed = tree_bytes([leaf for leaf in jax.tree.leaves(args) if id(leaf) in self._made])
+            self._runs.append(Run(compiled[shapes], handed))
+            made = jitted.eval_shape(*args)
+            self._made |= {id(leaf): leaf for leaf in jax.tree.leaves(made)}
+            return made
+
+        return run
+
+    def ahead(self, step: Callable[..., Any], *args: Any) -> list[Run]:
+        """Compiles what a step will run, and returns it, in turn.
+
+        Args:
+          step: calls functions that were made here, and does no computing besides.
+          args: what it will be given, as shapes.
+        """
+        self._runs, self._made = [], {}
+        try:
+            step(*args)
+            return self._runs
+        finally:
+            self._runs, self._made = None, {}
+
+
+def tree_bytes(tree: Any) -> int:
+    """Bytes of all arrays, or shapes, of a tree."""
+    leaves = [leaf for leaf in jax.tree.leaves(tree) if not jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.extended)]
+    return sum(int(leaf.size) * np.dtype(leaf.dtype).itemsize for leaf in leaves)
+
+
+def _shape(leaf: Any) -> str:
+    return f"{leaf.dtype}{leaf.shape}"
 
 
 def device_memory() -> int | None:
@@ -93,14 +112,14 @@ def device_memory() -> int | None:
     return (device.memory_stats() or {}).get("bytes_limit")
 
 
-def predict(programs: Iterable[Program], resident: int = 0) -> str:
+def predict(runs: Iterable[Run], resident: int) -> str:
     """A sentence on the peak memory of steps before they run; it names what to lower if that is too much.
 
     Args:
-      programs: that run one at a time.
-      resident: bytes on the device besides, such as the pixels of a data set.
+      runs: of these steps, one at a time.
+      resident: bytes on the device besides: the state, batches, the pixels of a data set.
     """
-    peak, available = max(program.memory.total for program in programs) + resident, device_memory()
+    peak, available = max(run.extra for run in runs) + resident, device_memory()
     sentence = f"predicted peak memory: {peak / 1e6:,.0f} MB"
     if available is None:
         return sentence

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from autoderain_jax.candidates import candidate
 from autoderain_jax.cost import PRICES, macs, network_macs, relative_cost
 from autoderain_jax.derainer import Derainer
 from autoderain_jax.genotype import Genotype, derive, inherit, one_hot_gates
@@ -29,7 +30,7 @@ from data_pipelines import Pairs
 from data_pipelines.batches import as_floats, batches
 from experiments import agreement, command, health
 from experiments.config import SearchConfig, SearchesConfig, open_training, search_preset
-from experiments.programs import compile_search, predict
+from experiments.programs import Programs, predict, tree_bytes
 from experiments.report import write_search_report, write_searches_report
 from experiments.retrain import held_out_psnr
 from experiments.workdir import Workdir, replace_file
@@ -50,11 +51,13 @@ class Built:
       search: its pure functions.
       first_state: ``rng -> SearchState``, not yet jitted.
       objective: ``(params, gates, batch) -> scalar``, held-out loss plus price; a batch is (rainy, clean), float32.
+      programs: of the steps.
     """
 
     search: Search
     first_state: Callable[[jax.Array], SearchState]
     objective: Callable[[Any, Rows, Any], jax.Array]
+    programs: Programs
 
 
 def build(config: SearchConfig, prices: Rows) -> Built:
@@ -67,9 +70,9 @@ def build(config: SearchConfig, prices: Rows) -> Built:
         return DerainNet(config.network, choices, supernet=supernet)
 
     def loss_on(supernet: Supernet):
-        def loss(params, gates, batch):
+        def loss(params, gates, batch, kernels=None):
             rainy, clean = batch
-            return restore_loss(network(supernet).apply({"params": params}, rainy, gates), clean)
+            return restore_loss(network(supernet).apply({"params": params}, rainy, gates, kernels), clean)
 
         return loss
 
@@ -82,7 +85,17 @@ def build(config: SearchConfig, prices: Rows) -> Built:
     else:
         alphas_optimiser = algorithm.optimiser(rate)
     params_optimiser = optax.adam(optax.cosine_decay_schedule(config.learning_rate, config.steps))
-    search = algorithm.build(loss_on, params_optimiser, alphas_optimiser, cost, config.relaxed_steps, config.start)
+    programs = Programs()
+    search = algorithm.build(
+        loss_on,
+        params_optimiser,
+        alphas_optimiser,
+        cost,
+        relaxed_steps=config.relaxed_steps,
+        start=config.start,
+        shared=[candidate(name) for name in config.network.candidates],
+        stage=programs,
+    )
 
     def first_state(rng):
         params_rng, alphas_rng = jax.random.split(rng)
@@ -91,7 +104,7 @@ def build(config: SearchConfig, prices: Rows) -> Built:
         return search.init(params, choices, alphas_rng)
 
     loss = loss_on(algorithm.supernet)
-    return Built(search, first_state, lambda params, gates, batch: loss(params, gates, batch) + cost(gates))
+    return Built(search, first_state, lambda params, gates, batch: loss(params, gates, batch) + cost(gates), programs)
 
 
 class Found(NamedTuple):
@@ -228,12 +241,12 @@ class _Run:
         for name, batch in first.items():
             self._streams[name] = map(self._cut, itertools.chain([batch], self._streams[name]))
         state = jax.eval_shape(self._built.first_state, self._key)
-        self._search, programs = compile_search(
-            self._built.search, state, jax.eval_shape(as_floats, first["train"]), self._key
-        )
-        # Data on the device, as a batch of the device stream has them, are no argument of these programs.
-        data = sum(leaf.nbytes for leaf in jax.tree.leaves(first))
-        self._console.print(predict(programs.values(), data))
+        batch = jax.eval_shape(as_floats, first["train"])
+        ahead = self._built.programs.ahead
+        steps = (self._search.gates, self._search.weights)
+        runs = [run for step in steps for run in ahead(step, state, batch, self._key)]
+        # Besides the state: two batches, and the data where they lie on the device.
+        self._console.print(predict(runs, tree_bytes([state, batch, batch, first])))
 
     def advance(self, state: SearchState, step: int) -> tuple[SearchState, dict[str, Any]]:
         """One step of the search."""
@@ -242,19 +255,19 @@ class _Run:
 
     def record(self, state: SearchState) -> dict[str, Any]:
         """Alphas, as rows that sum to one, and the search's health, as JSON values."""
-        state = state._replace(params=None, params_opt=None, alphas_opt=None)
         preference = self._config.built_algorithm.preference(state.alphas)
-        state, preference = jax.device_get((state, preference))
+        shares, preference, flips = jax.device_get((state.shares, preference, state.flips))
         return {
-            **health.measures(state, preference, self._config.network),
-            "choices": health.choices_of(state.share),
+            **health.measures(shares, preference, self._config.network),
+            "flips": float(flips),
+            "choices": health.choices_of(shares),
             "alphas": jax.tree.map(lambda row: np.round(row.astype(float), 5).tolist(), preference),
         }
 
     def preferred(self, state: SearchState) -> Rows:
         """Rows whose largest entries are the options found."""
         if self._config.algorithm != "random":
-            return state.share
+            return state.shares
         stream = self._stream("held_out", self._config.steps)
         held_out = [self._cut(next(stream)) for _ in range(CHOOSING_BATCHES)]
         objective = jax.jit(self._built.objective)

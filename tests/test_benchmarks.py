@@ -4,6 +4,7 @@ import dataclasses
 import json
 
 import jax
+import jax.numpy as jnp
 import pytest
 
 from autoderain_jax.errors import InputError
@@ -12,7 +13,7 @@ from experiments.benchmark.memory import MemoryConfig, memory
 from experiments.benchmark.speed import SpeedConfig, speed
 from experiments.benchmark.timing import ratio
 from experiments.config import SearchConfig
-from experiments.programs import Program, predict
+from experiments.programs import Programs, predict
 
 
 @pytest.fixture(autouse=True)
@@ -83,9 +84,16 @@ def test_senseless_options_are_named(tmp_path):
 
 def test_prediction_says_what_to_lower_when_it_will_not_fit(monkeypatch):
     x = jax.ShapeDtypeStruct((1000, 1000), "float32")
-    program = Program(lambda x, y: x * y, x, x)
+    programs = Programs()
+    multiply = programs(lambda x, y: x * y, (0,))
+    compiled = programs.ahead(multiply, x, x)
+    # What is given, 8 MB, gives its memory to what is returned; what is not, 4 MB, is new.
+    assert [run.extra for run in compiled] == [0]
+    assert [run.extra for run in programs.ahead(programs(lambda x, y: x * y), x, x)] == [4_000_000]
+    # What one program hands to the next is counted where it is taken.
+    handing = programs.ahead(lambda x, y: multiply(programs(jnp.add)(x, y), y), x, x)
+    assert [run.extra for run in handing] == [4_000_000, 4_000_000]
     monkeypatch.setattr("experiments.programs.device_memory", lambda: 10_000_000)
-    assert predict([program]) == "predicted peak memory: 8 MB of 10 MB"
-    assert predict([program], resident=1_000_000) == "predicted peak memory: 9 MB of 10 MB"
+    assert predict(compiled, 8_000_000) == "predicted peak memory: 8 MB of 10 MB"
     monkeypatch.setattr("experiments.programs.device_memory", lambda: 1_000_000)
-    assert "will not fit: lower --batch, --patch" in predict([program])
+    assert "will not fit: lower --batch, --patch" in predict(compiled, 8_000_000)

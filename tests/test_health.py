@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from autoderain_jax.cost import macs
-from autoderain_jax.mdarts import SearchState
 from autoderain_jax.network import NetworkConfig, open_choices
 from autoderain_jax.search_space import initial_alphas
 from experiments import health
@@ -20,15 +19,13 @@ def record(step, choices="1 2", **changes):
 
 def test_measures_of_choices():
     rows = initial_alphas(open_choices(CONFIG))
-    state = SearchState(None, None, rows, None, None, rows, jnp.float32(0.25))
-    level = health.measures(state, rows, CONFIG)
+    level = health.measures(rows, rows, CONFIG)
     assert level["entropy"] == pytest.approx(1.0)
-    assert level["flips"] == 0.25
     decided = {
         block: {name: np.eye(len(row), dtype=np.float32)[-1] for name, row in names.items()}
         for block, names in rows.items()
     }
-    sure = health.measures(state._replace(share=decided), decided, CONFIG)
+    sure = health.measures(decided, decided, CONFIG)
     assert sure["entropy"] == pytest.approx(0.0, abs=1e-6)
     assert sure["share/separable_dilated3x3"] == 1.0
     assert sure["share/conv3x3"] == 0.0

@@ -42,7 +42,7 @@ def test_one_step_by_hand():
     chex.assert_trees_all_close(state.alphas["block"]["conv"], jnp.array([0.0, 0.75, 0.25]), atol=1e-6)
     # The option now selected took a step of 0.25 * 2 * 2 toward 0, the others none.
     chex.assert_trees_all_close(state.params, jnp.array([1.0, 1.0, 3.0]))
-    chex.assert_trees_all_close(state.share["block"]["conv"], jnp.array([1 / 6, 2 / 3, 1 / 6]), atol=1e-6)
+    chex.assert_trees_all_close(state.shares["block"]["conv"], jnp.array([1 / 6, 2 / 3, 1 / 6]), atol=1e-6)
     assert metrics["held_out_loss"] == pytest.approx(1.25)
     assert metrics["cost"] == pytest.approx(0.2)
     assert metrics["train_loss"] == pytest.approx(4.0)
@@ -71,19 +71,6 @@ def test_relaxed_gates_are_the_alphas_and_then_binary():
     chex.assert_trees_all_close(state.params[1:], moved[1:])
 
 
-@pytest.mark.parametrize("of_gates", [True, False])
-def test_a_turn_is_the_one_step_or_the_other(of_gates):
-    search = toy(0.1, relaxed_steps=1)
-    state = search.init(jnp.array([1.0, 2.0, 3.0]), CHOICES, jax.random.key(0))
-    batch = (jnp.float32(0.5), jnp.array([1.0, 0.0, 2.0]))
-    alone, _ = (search.gates if of_gates else search.weights)(state, batch, jax.random.key(0))
-    turn, metrics = jax.jit(search.turn)(state, batch, jax.random.key(0), of_gates)
-    chex.assert_trees_all_close(turn, alone, atol=1e-6)
-    assert bool((turn.params != state.params).any()) != of_gates
-    assert bool((turn.alphas["block"]["conv"] != state.alphas["block"]["conv"]).any()) == of_gates
-    assert metrics["held_out_loss"] == metrics["train_loss"]
-
-
 def test_alphas_may_lean_toward_an_architecture():
     start = leaning_alphas({"block": {"conv": jnp.array([0.0, 1.0, 0.0])}}, 0.4)
     chex.assert_trees_all_close(start["block"]["conv"], jnp.array([0.2, 0.6, 0.2]), atol=1e-6)
@@ -105,4 +92,4 @@ def test_cheapest_slope_wins():
     batch = (jnp.float32(0.0), jnp.array([0.5, 0.1, 0.4]))
     for i in range(60):
         state, _ = step(state, batch, batch, jax.random.key(i))
-    assert int(state.share["block"]["conv"].argmax()) == 1
+    assert int(state.shares["block"]["conv"].argmax()) == 1

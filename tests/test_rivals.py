@@ -35,7 +35,7 @@ def test_darts_moves_alphas_and_weights_through_the_softmax():
     # At gates of 1/3 the output is 2: dL/dg = 4 * (1, 2, 3) + (1, 0, 2) = (5, 8, 14), with mean 9.
     np.testing.assert_allclose(row(state.alphas), -np.array([5.0 - 9.0, 8.0 - 9.0, 14.0 - 9.0]) / 3, rtol=1e-5)
     assert metrics["held_out_loss"] == pytest.approx(4.0 + 1.0)
-    np.testing.assert_allclose(row(state.share), 0.99 / 3 + 0.01 * row(softmax(state.alphas)), rtol=1e-5)
+    np.testing.assert_allclose(row(state.shares), 0.99 / 3 + 0.01 * row(softmax(state.alphas)), rtol=1e-5)
     state, _ = search.weights(start(search), BATCH, jax.random.key(0))
     # All weights are trained: dL/dw = 4 / 3 each.
     np.testing.assert_allclose(state.params, np.array([1.0, 2.0, 3.0]) - 0.25 * 4 / 3, rtol=1e-5)

@@ -8,15 +8,8 @@ import pytest
 
 from autoderain_jax.blocks import ChoiceConv
 from autoderain_jax.candidates import CANDIDATES, DEFAULT_CANDIDATES, candidate
-from autoderain_jax.search_space import (
-    Supernet,
-    compose,
-    initial_alphas,
-    run_selected,
-    sample_gates,
-    union_window,
-    weights_of,
-)
+from autoderain_jax.kernel_space import compose, union_window, weights_of
+from autoderain_jax.search_space import Supernet, initial_alphas, run_selected, sample_gates
 
 EXECUTORS = ("kernel", "path", "output")
 

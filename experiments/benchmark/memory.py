@@ -41,10 +41,10 @@ def memory(config: MemoryConfig) -> list[dict[str, Any]]:
                 "benchmark": "memory",
                 "algorithm": algorithm,
                 "step": name,
-                "temp_bytes": step.memory.temp,
-                "ratio_to_single": step.memory.temp / single.memory.temp,
-                "total_bytes": step.memory.total,
-                "total_ratio": step.memory.total / single.memory.total,
+                "temp_bytes": step.temp,
+                "ratio_to_single": step.temp / single.temp,
+                "total_bytes": step.total,
+                "total_ratio": step.total / single.total,
                 "state_bytes": step.held,
                 "bank_bytes": step.held - single.held,
                 "flops": step.flops,
@@ -73,7 +73,7 @@ def _allocator_peaks(steps: dict[tuple[str, str], Step]) -> dict[tuple[str, str]
     if device.platform == "cpu" or not device.memory_stats():
         return {}
     peaks = {}
-    for name, step in sorted(steps.items(), key=lambda item: item[1].memory.total):
+    for name, step in sorted(steps.items(), key=lambda item: item[1].total):
         jax.block_until_ready(step())
         step.release()
         peaks[name] = device.memory_stats()["peak_bytes_in_use"]

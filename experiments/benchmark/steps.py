@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -20,7 +19,7 @@ from autoderain_jax.network import DerainNet, NetworkConfig
 from autoderain_jax.rivals import AlgorithmName, Kernels
 from data_pipelines.batches import as_floats
 from experiments.config import Preset, SearchConfig, search_preset
-from experiments.programs import Program, compile_search
+from experiments.programs import Programs, Run, tree_bytes
 from experiments.retrain import first_state, train_step
 from experiments.search import build
 
@@ -120,29 +119,36 @@ def _with_network(config: SearchConfig, **changes: Any) -> SearchConfig:
 
 
 class Step:
-    """A step that is measured: programs run one after the other on one state.
+    """A step that is measured.
 
     Args:
       first_state: makes the state, jitted when it is needed.
+      batch: what else it is given.
       advance: ``state -> (state, ...)``.
-      programs: what it runs, in turn; one that is run twice is compiled once.
+      runs: the programs that it runs, in turn; one that is run several times is compiled once.
 
     Attributes:
       seconds: of compiling.
-      memory: bytes, of the program that takes most.
       flops: operations as XLA counts them, or None where it does not.
       held: bytes of parameters and optimisers' states.
+      temp: bytes at its peak besides state and batch: activations, gradients, and what one program hands to the next.
+      total: bytes at its peak.
     """
 
     def __init__(
-        self, first_state: Callable[[], Any], advance: Callable[[Any], tuple[Any, Any]], programs: Sequence[Program]
+        self,
+        first_state: Callable[[], Any],
+        batch: Any,
+        advance: Callable[[Any], tuple[Any, Any]],
+        runs: Sequence[Run],
     ):
         self._first_state, self._advance, self._state = first_state, advance, None
-        self.seconds = sum(program.seconds for program in set(programs))
-        self.memory = max((program.memory for program in programs), key=lambda memory: memory.total)
-        flops = [program.flops for program in programs]
+        self.seconds = sum(program.seconds for program in {run.program for run in runs})
+        flops = [run.program.flops for run in runs]
         self.flops = None if None in flops else sum(flops)
-        self.held = _bytes(jax.eval_shape(first_state))
+        self.held = tree_bytes(jax.eval_shape(first_state))
+        self.temp = max(run.extra for run in runs)
+        self.total = self.temp + self.held + tree_bytes(batch)
 
     def __call__(self) -> Any:
         """Runs the step on the state that it left."""
@@ -170,9 +176,9 @@ def single_step(config: SearchConfig, genotype: Genotype) -> Step:
         state = first_state(network, optimiser, config)
         return state.params, state.opt_state
 
-    batch = _batch(config)
-    program = Program(step, jax.eval_shape(first), batch)
-    return Step(first, lambda state: program(state, batch), [program])
+    batch, programs = _batch(config), Programs()
+    step = programs(step, (0,))
+    return Step(first, batch, lambda state: step(state, batch), programs.ahead(step, jax.eval_shape(first), batch))
 
 
 def search_steps(config: SearchConfig, algorithm: AlgorithmName) -> Iterator[tuple[str, Step]]:
@@ -187,11 +193,17 @@ def search_steps(config: SearchConfig, algorithm: AlgorithmName) -> Iterator[tup
     def first():
         return built.first_state(key)
 
-    search, programs = compile_search(built.search, jax.eval_shape(first), batch, key)
-    yield "weights", Step(first, lambda state: search.weights(state, batch, key), [programs["weights"]])
+    search, state = built.search, jax.eval_shape(first)
+
+    def step_of(advance: Callable[..., Any], runs: Sequence[Run]) -> Step:
+        return Step(first, batch, lambda state: advance(state, batch, key), runs)
+
+    weights = built.programs.ahead(search.weights, state, batch, key)
+    yield "weights", step_of(search.weights, weights)
     if algorithm != "random":
-        yield "gates", Step(first, lambda state: search.gates(state, batch, key), [programs["gates"]])
-        yield "both", Step(first, lambda state: search.step(state, batch, batch, key), list(programs.values()))
+        gates = built.programs.ahead(search.gates, state, batch, key)
+        yield "gates", step_of(search.gates, gates)
+        yield "both", step_of(lambda state, batch, key: search.step(state, batch, batch, key), gates + weights)
 
 
 def largest(network: NetworkConfig) -> Genotype:
@@ -213,14 +225,6 @@ def _batch(config: SearchConfig) -> dict[str, np.ndarray]:
     draw = np.random.RandomState(0)
     shape = (config.batch, config.patch, config.patch, 3)
     return {name: draw.randint(256, size=shape).astype(np.uint8) for name in ("rainy", "clean")}
-
-
-def _bytes(tree: Any) -> int:
-    return sum(int(leaf.size) * jnp.dtype(leaf.dtype).itemsize for leaf in jax.tree.leaves(tree) if _is_plain(leaf))
-
-
-def _is_plain(leaf: Any) -> bool:
-    return not jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.extended)
 
 
 def measured_steps(

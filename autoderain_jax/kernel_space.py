@@ -1,0 +1,152 @@
+"""Kernel space: every linear candidate is a 5x5 kernel, and a choice among them is a sum of kernels.
+
+For gates ``g`` of one row,
+
+    sum_k g_k conv(x, W_k)  =  conv(x, sum_k g_k W_k).
+
+The right-hand side runs one convolution whatever the number of candidates, and its ordinary gradient is the exact
+gradient of every gate, selected or not: ``dL/dg_k = <dL/dW, W_k>`` with ``W`` the sum. That is how the search gets by
+with the memory of one model.
+
+And every linear candidate is a *projection* of one dense kernel ``S``: a 3x3 one its middle, a separable one its best
+approximation of rank one. So a choice needs no bank of kernels: it has the one kernel that they share, ``W_k =
+project_k(S)``, and whatever path is trained, all candidates stay near what they are approximations of. As in
+binary-network training, the weights are real-valued and the forward pass uses a projection of them.
+
+So a step of the search is a step of training a plain network of 5x5 convolutions, between two small ones: kernels are
+summed before it, and its gradients pulled back to what they were sums of after it (``gradient_in_stages``). All ours.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from autoderain_jax.candidates import SUPPORT, Candidate, Convolution, project
+
+PyTree = Any
+Stage = Callable[..., Callable[..., Any]]
+"""``(function, donate) -> function``: makes a program of a function, such as by ``jax.jit``; ``donate`` are places of
+arguments whose memory may be used for what it returns."""
+
+
+def traced(function: Callable[..., Any], donate: tuple[int, ...] = ()) -> Callable[..., Any]:
+    """The stage that makes none: the function becomes part of the program that calls it."""
+    del donate
+    return function
+
+
+def shared_kernel(rng: jax.Array, candidates: Sequence[Candidate], in_features: int, features: int) -> jax.Array:
+    """He-normal (5, 5, in, out), zero where no candidate has a tap."""
+    window = union_window(candidates)
+    scale = (2.0 / (window.sum() * in_features)) ** 0.5
+    return jax.random.normal(rng, (SUPPORT, SUPPORT, in_features, features)) * scale * window
+
+
+def union_window(candidates: Sequence[Candidate]) -> np.ndarray:
+    """1.0 at the taps that any linear candidate has, (5, 5, 1, 1)."""
+    masks = [_window_mask(c) for c in candidates if c.linear]
+    return np.maximum.reduce(masks)[..., None, None]
+
+
+def _window_mask(c: Convolution) -> np.ndarray:
+    window = np.zeros((SUPPORT, SUPPORT), np.float32)
+    rows, columns = (slice(start, SUPPORT - start, c.dilation) for start in ((SUPPORT - e) // 2 for e in c.extent))
+    window[rows, columns] = 1.0
+    return window
+
+
+def weights_of(candidates: Sequence[Candidate], weights: Mapping[str, Any]) -> dict[str, Any]:
+    """Weights of every candidate by name: its own, or its projection of ``shared``, which stays among them."""
+    if "shared" not in weights:
+        return dict(weights)
+    return {**weights, **project([c for c in candidates if c.linear], weights["shared"])}
+
+
+def compose(candidates: Sequence[Candidate], weights: Mapping[str, Any], gates: jax.Array) -> jax.Array:
+    """The kernel ``sum_k gates[k] * W_k`` over the linear candidates, (5, 5, in, out).
+
+    It is recomputed in the backward pass, so that no candidate's kernel is kept as a residual.
+
+    Args:
+      candidates: the K options of a choice.
+      weights: of each candidate by name, or ``shared``, a kernel (5, 5, in, out), for all linear ones.
+      gates: (K,).
+    """
+    return _compose(tuple(candidates), dict(weights), gates)
+
+
+@functools.partial(jax.checkpoint, static_argnums=0)
+def _compose(candidates, weights, gates):
+    weights = weights_of(candidates, weights)
+    # Split, as the transpose of that is one concatenation, and that of indexing a sum of arrays filled up with zeros.
+    parts = jnp.split(gates, len(candidates))
+    return sum(gate * c.embed(weights[c.name]) for gate, c in zip(parts, candidates, strict=True) if c.linear)
+
+
+def gradient_in_stages(
+    objective: Callable[..., tuple[jax.Array, PyTree]], candidates: Sequence[Candidate], stage: Stage
+) -> Callable[[PyTree, PyTree, PyTree], tuple[tuple[PyTree, PyTree], PyTree]]:
+    """The gradient of a supernet whose linear candidates share kernels, in small programs and the plain network's.
+
+    It is that of ``jax.grad(objective, (0, 1), has_aux=True)``, but the large program knows nothing of candidates: it
+    compiles in the time that training a single model takes, and the small ones once for each shape.
+
+    Args:
+      objective: ``(params, gates, batch, kernels) -> (scalar, metrics)``, where ``params`` need not have the shared
+        kernels whose sums ``kernels`` holds, block name -> choice name -> (5, 5, in, out).
+      candidates: the options of every choice that has a shared kernel.
+      stage: makes programs.
+
+    Returns:
+      ``(params, gates, batch) -> ((of_params, of_gates), metrics)``.
+    """
+
+    def summed(shared: jax.Array, gates: jax.Array) -> jax.Array:
+        return compose(candidates, {"shared": shared}, gates)
+
+    def pulled_back(shared: jax.Array, gates: jax.Array, of_kernel: jax.Array, of_gates: jax.Array):
+        of_shared, more = jax.vjp(summed, shared, gates)[1](of_kernel)
+        return of_shared, of_gates + more
+
+    def plain(rest: PyTree, kernels: PyTree, gates: PyTree, batch: PyTree):
+        return jax.grad(lambda r, k, g: objective(r, g, batch, k), (0, 1, 2), has_aux=True)(rest, kernels, gates)
+
+    compose_stage, pull_back = stage(summed), stage(pulled_back, (2,))
+    plain_stage = stage(plain, (1,))
+
+    def gradient(params: PyTree, gates: PyTree, batch: PyTree):
+        rest, shared = _without_shared(params)
+        kernels = {
+            block: {name: compose_stage(kernel, gates[block][name]) for name, kernel in choices.items()}
+            for block, choices in shared.items()
+        }
+        (of_rest, of_kernels, of_gates), metrics = plain_stage(rest, kernels, gates, batch)
+        del kernels
+        for block, choices in shared.items():
+            for name, kernel in choices.items():
+                of_rest[block][name]["shared"], of_gates[block][name] = pull_back(
+                    kernel, gates[block][name], of_kernels[block].pop(name), of_gates[block][name]
+                )
+        return (of_rest, of_gates), metrics
+
+    return gradient
+
+
+def _without_shared(params: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, dict[str, jax.Array]]]:
+    """Parameters without the shared kernels, and these: block name -> choice name -> kernel."""
+    rest, shared = {}, {}
+    for block, parts in params.items():
+        choices = {name for name, part in parts.items() if isinstance(part, Mapping) and "shared" in part}
+        if choices:
+            shared[block] = {name: parts[name]["shared"] for name in sorted(choices)}
+        rest[block] = {
+            name: {key: leaf for key, leaf in part.items() if key != "shared"} if name in choices else part
+            for name, part in parts.items()
+        }
+    return rest, shared
