@@ -21,6 +21,10 @@ from autoderain_jax.candidates import candidate
 from autoderain_jax.kernel_space import shared_kernel
 from autoderain_jax.search_space import Supernet, run_choice
 
+SE_AT_REST = 0.5
+"""What squeeze-and-excitation multiplies by, on average, before it has learned anything, and a block without it always:
+so that the choice between them is one of attention, and not of how much a block adds."""
+
 
 class ChoiceConv(nn.Module):
     """A convolution, or another candidate, whose type is chosen.
@@ -79,7 +83,7 @@ class SqueezeExcite(nn.Module):
 
 
 class RSEB(nn.Module):
-    """Residual squeeze-and-excitation block: ``x + SE(conv_b(relu(conv_a(x))))``, SE or none.
+    """Residual squeeze-and-excitation block: ``x + SE(conv_b(relu(conv_a(x))))``, or half of that without SE.
 
     Attributes:
       choices: options of ``conv_a``, ``conv_b`` (candidates) and ``se`` (``off``, ``on``).
@@ -106,14 +110,14 @@ class RSEB(nn.Module):
             return module(x, (gates or {}).get(name), (kernels or {}).get(name))
 
         h = conv("conv_b", nn.relu(conv("conv_a", x)))
+        scale = SE_AT_REST
         if "on" in self.choices["se"]:
             scale = SqueezeExcite(self.reduction, self.pool_window, name="se")(h)
             if len(self.choices["se"]) > 1:
                 # Several paths differ in this factor alone, so that it may be summed over them.
                 off, on = jnp.atleast_2d(gates["se"]).sum(0).astype(x.dtype)
-                scale = off + on * scale
-            h = h * scale
-        return x + h
+                scale = off * SE_AT_REST + on * scale
+        return x + h * scale
 
 
 class Downsample(nn.Module):

@@ -20,7 +20,7 @@ from autoderain_jax.genotype import Genotype
 from autoderain_jax.network import DerainNet, NetworkConfig
 
 FORMAT = "autoderain-model"
-VERSION = 1
+VERSION = 2
 
 
 @dataclasses.dataclass(frozen=True)

@@ -54,7 +54,7 @@ def test_derainer_refuses_other_arrays(model, image):
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (lambda c: c.update(version=0), "not a model of version 1"),
+        (lambda c: c.update(version=0), "not a model of version 2"),
         (lambda c: c["network"].update(width=8), "does not fit its model.json at"),
         (lambda c: c["network"].update(depth=8), "just the fields of NetworkConfig"),
         (lambda c: c["network"].update(width="6"), "width must be a positive integer"),

@@ -124,3 +124,21 @@ def test_search_steps_take_the_memory_of_one_model():
 
     assert temp_bytes(jax.grad(loss, 0), params, gates) <= 1.05 * base
     assert temp_bytes(jax.grad(loss, 1), params, gates) <= 1.05 * base
+
+
+def test_a_block_without_se_is_one_whose_se_has_learned_nothing(network_config):
+    """So that at the start of a search neither option is ahead for how much it adds."""
+    network, params, gates = supernet(network_config)
+    at_rest = {
+        block: parts | {"se": jax.tree.map(jnp.zeros_like, parts["se"])} if "se" in parts else parts
+        for block, parts in params.items()
+    }
+    rainy = jax.random.uniform(jax.random.key(9), (1, 16, 16, 3))
+    without, with_ = (
+        jax.jit(network.apply)(
+            {"params": at_rest}, rainy, {block: rows | {"se": jnp.array(se)} for block, rows in gates.items()}
+        )
+        for se in ([1.0, 0.0], [0.0, 1.0])
+    )
+    chex.assert_trees_all_close(without, with_, rtol=1e-6)
+    assert float(jnp.abs(without - rainy).max()) > 0.1
