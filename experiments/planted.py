@@ -69,8 +69,8 @@ class PlantedConfig:
     """Remove the gradient of the loss from the gates: what is left must be chance."""
     rank: int = 0
     """Train so many architectures from scratch (all, if there are no more) and rank the ones found among them."""
-    rank_steps: int = 300
-    """Steps of each of these trainings."""
+    rank_steps: int = 1000
+    """Steps of each of these trainings. After 300, architectures that train slowly rank too low."""
     rank_learning_rate: float = 3e-2
     """Of Adam on the weights in these trainings, at its peak."""
     rank_batch: int = 4
