@@ -12,13 +12,15 @@ from typing import NamedTuple
 import numpy as np
 
 from autoderain_jax.errors import InputError
-from autoderain_jax.metrics import PROTOCOLS, SSIM_WINDOW, score
+from autoderain_jax.metrics import SSIM_WINDOW, score
 from data_pipelines.images import UnsuitableImage
 from data_pipelines.known import DataSet
 from data_pipelines.layouts import PairFiles, Part, UnequalSizes
 from data_pipelines.likeness import Scene, likeness, same_scenes, thumbnail
 from data_pipelines.pairs import fingerprint, pixel_digest
 
+PROTOCOLS = ("y-matlab", "rgb")
+"""What pairs are scored by."""
 NEARLY_EQUAL = 50.0
 """PSNR in dB (y-matlab) above which rainy and clean are called the same image."""
 UNLIKE = 0.6
@@ -180,7 +182,7 @@ def _look(files: PairFiles) -> Look:
         Scene(clean),
         None if alike else thumbnails[0],
         thumbnails[1],
-        score(rainy, clean) if min(clean.shape[:2]) >= SSIM_WINDOW else None,
+        score(rainy, clean, PROTOCOLS) if min(clean.shape[:2]) >= SSIM_WINDOW else None,
         bool(rainy.mean() < clean.mean()),
     )
 

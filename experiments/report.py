@@ -128,7 +128,7 @@ def _pictures(derainer: Derainer, pairs: Pairs) -> str:
     for index in np.unique(np.linspace(0, len(pairs) - 1, PICTURES).round().astype(int)):
         rainy, clean = (_centre(image) for image in pairs.rainy_clean(int(index)))
         restored = derainer(rainy)
-        before, after = (score(image, clean)["y-matlab"] for image in (rainy, restored))
+        before, after = (score(image, clean, ("y-matlab",))["y-matlab"] for image in (rainy, restored))
         caption = (
             f"{html.escape(pairs[int(index)].name)}: rainy {before['psnr']:.2f} dB, restored {after['psnr']:.2f} dB "
             "(y-matlab), clean"

@@ -124,7 +124,7 @@ def held_out_psnr(derainer: Derainer, pairs: Pairs) -> float:
     scores = []
     for i in range(len(pairs)):
         rainy, clean = pairs.rainy_clean(i)
-        scores.append(score(derainer(rainy), clean)["y-matlab"]["psnr"])
+        scores.append(score(derainer(rainy), clean, ("y-matlab",))["y-matlab"]["psnr"])
     return float(np.mean(scores))
 
 

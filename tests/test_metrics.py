@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from skimage import data
 
-from autoderain_jax.metrics import luma, score, to_uint8
+from autoderain_jax import metrics
+from autoderain_jax.metrics import PROTOCOLS, luma, score, to_uint8
 
 
 @pytest.fixture
@@ -21,8 +22,27 @@ def test_golden_values(images):
     assert scores["rgb"]["ssim"] == pytest.approx(0.363769498281, abs=1e-9)
 
 
-def test_equal_images_are_perfect(images):
-    assert score(images[1], images[1])["rgb"] == {"psnr": np.inf, "ssim": 1.0}
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_equal_images_are_perfect(images, protocol):
+    assert score(images[1], images[1])[protocol] == {"psnr": np.inf, "ssim": pytest.approx(1.0)}
+
+
+def test_prenets_protocol_takes_luma_as_it_is_and_thins_images_out_for_ssim(images, monkeypatch):
+    restored, clean = (image.astype(float) @ [65.481, 128.553, 24.966] / 255 + 16 for image in images)
+    expected = 10 * np.log10(255**2 / np.mean((restored - clean) ** 2))
+    scores = score(*images)
+    assert scores["y-prenet"]["psnr"] == pytest.approx(expected, abs=1e-3)
+    # Luma of 160 x 180 pixels is left as it is.
+    assert scores["y-prenet"]["ssim"] == pytest.approx(scores["y-matlab"]["ssim"], abs=2e-3)
+    monkeypatch.setattr(metrics, "SSIM_SIDE", 80)
+    means = [image.reshape(80, 2, 90, 2).mean((1, 3)) for image in (restored, clean)]
+    thin = metrics._ssim(*means)
+    assert abs(thin - scores["y-matlab"]["ssim"]) > 0.01
+    assert score(*images)["y-prenet"]["ssim"] == pytest.approx(thin, abs=1e-3)
+
+
+def test_only_the_protocols_asked_for(images):
+    assert set(score(*images, ("rgb",))) == {"rgb"}
 
 
 def test_luma_is_limited_range_bt601():
