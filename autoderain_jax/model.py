@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -49,6 +50,15 @@ class Model:
     def parameters(self) -> int:
         """Number of weights."""
         return sum(int(np.size(leaf)) for leaf in jax.tree.leaves(self.params))
+
+    @property
+    def id(self) -> str:
+        """16 hexadecimal digits that depend on shape, architecture and weights alone."""
+        flat = flax.traverse_util.flatten_dict(self.params, sep="/")
+        digest = hashlib.sha256(json.dumps([dataclasses.asdict(self.config), self.genotype.blocks]).encode())
+        for name in sorted(flat):
+            digest.update(name.encode() + np.asarray(flat[name]).tobytes())
+        return digest.hexdigest()[:16]
 
     def save(self, folder: str | Path) -> None:
         """Writes the folder; ``model.json`` last, so that a folder with one is whole."""

@@ -7,6 +7,7 @@ import dataclasses
 import importlib.metadata
 import json
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +16,7 @@ import numpy as np
 from rich.progress import track
 from rich.table import Table
 
+from autoderain_jax.cost import network_macs
 from autoderain_jax.derainer import Derainer
 from autoderain_jax.errors import InputError
 from autoderain_jax.metrics import PROTOCOLS, SSIM_WINDOW, score
@@ -22,18 +24,23 @@ from data_pipelines import BUILTIN, choose_part, find_data
 from data_pipelines.images import read_rgb
 from data_pipelines.layouts import ALL, matched_files
 from data_pipelines.pairs import fingerprint, pixel_digest
-from experiments import command
+from experiments import command, scores
+from experiments.figures import contact_sheet
+
+SHEET_WIDTH = 1200
+"""Of sheet.png, in pixels."""
 
 
 @dataclasses.dataclass(frozen=True)
 class EvaluateConfig:
     """Score a model on a data set's test part, or a folder of outputs against a folder of targets.
 
-    Writes scores.csv (a row an image) and scores.json (means by protocol) and prints the means.
+    Writes scores.csv (a row an image), scores.json (means by protocol with their 95% intervals), the row of a table as
+    scores.md and scores.tex, and the best and worst images as sheet.png; prints the means.
     """
 
     workdir: Path
-    """Folder for scores.csv and scores.json."""
+    """Folder for what is written."""
     imports: tuple[str, ...] = ()
     """Python modules to import first, such as ones that add candidates."""
     model: Path | None = None
@@ -50,16 +57,26 @@ class EvaluateConfig:
     predictions: Path | None = None
     """Folder of restored images, instead of a model."""
     targets: Path | None = None
-    """Folder of clean images with the same names as the predictions."""
+    """Folder of clean images with the same names as the predictions, or such that differ by a common suffix."""
+    against: Path | None = None
+    """scores.csv of another method on the same images: the differences, image by image, are summed up."""
+    name: str | None = None
+    """What the tables call it. Default: the name of the folder that is scored."""
+    sheet: int = 3
+    """So many images of the best and of the worst, by y-matlab PSNR, are shown on sheet.png; 0: none."""
 
 
 class Case(NamedTuple):
-    """One image to score; all uint8 RGB. ``rainy`` is None where only predictions are known."""
+    """One image to score; all uint8 RGB.
+
+    ``rainy`` and ``seconds``, which restoring it took without compiling, are None where they are not known.
+    """
 
     name: str
     restored: np.ndarray
     clean: np.ndarray
     rainy: np.ndarray | None
+    seconds: float | None = None
 
 
 def evaluate(config: EvaluateConfig) -> dict:
@@ -68,26 +85,36 @@ def evaluate(config: EvaluateConfig) -> dict:
     Raises:
       InputError: neither a model nor predictions with targets, or something is wrong with them.
     """
+    if config.sheet < 0:
+        raise InputError(f"--sheet must not be negative, not {config.sheet}")
+    others = None if config.against is None else scores.read(config.against)
     source, cases = _cases(config)
     console = command.console()
-    rows, inputs, digests, clean_digests = [], [], [], []
+    rows, inputs, digests, clean_digests, seconds = [], [], [], [], []
     progress = track(cases, "scoring", total=len(cases), console=console, disable=not console.is_terminal)
     for done, load in enumerate(progress, 1):
         case = load()
         rows.append({"image": case.name, **_flat(_score(case.restored, case.clean, case.name))})
         clean_digests.append(pixel_digest(case.clean))
+        seconds += [case.seconds] if case.seconds is not None else []
         if case.rainy is not None:
             inputs.append(_flat(score(case.rainy, case.clean)))
             digests.append(pixel_digest(np.concatenate([case.rainy, case.clean], -1)))
         if not console.is_terminal and (done % 10 == 0 or done == len(cases)):
             console.print(f"scored {done}/{len(cases)}")
-    result = {"images": len(rows), "protocols": _means(rows), **source}
+    result = {"images": len(rows), "protocols": scores.means(rows), "interval": scores.intervals(rows), **source}
+    if seconds:
+        result["seconds"] = float(np.median(seconds))
+    if others is not None:
+        result["against"] = {"file": str(config.against), "protocols": scores.paired(rows, others, config.against)}
     result["clean_fingerprint"] = fingerprint(clean_digests)
     if inputs:
-        result["input"] = _means(inputs)
+        result["input"] = scores.means(inputs)
         result["fingerprint"] = fingerprint(digests)
     result["versions"] = {name: importlib.metadata.version(name) for name in ("autoderain-jax", "jax", "scikit-image")}
-    _write(config.workdir, rows, result)
+    _write(config, rows, result)
+    if config.sheet:
+        _draw_sheet(config, rows, cases)
     _show(console, result)
     return result
 
@@ -113,19 +140,30 @@ def _cases(config: EvaluateConfig):
         pairs = pairs.hold_out(config.held_out)[1]
     derainer = Derainer.from_pretrained(config.model)
     source = {"model": str(config.model), "data": config.data, "split": part, "held_out": config.held_out}
-    return source | {"parameters": derainer.model.parameters}, [
-        _model_case(derainer, pairs, i) for i in range(len(pairs))
-    ]
+    model = derainer.model
+    source |= {
+        "model_id": model.id,
+        "parameters": model.parameters,
+        "macs_per_pixel": network_macs(model.config, model.genotype.choices),
+    }
+    compiled: set[tuple[int, ...]] = set()
+    return source, [_model_case(derainer, pairs, i, compiled) for i in range(len(pairs))]
 
 
 def _file_case(name: str, restored: Path, clean: Path):
     return lambda: Case(name, read_rgb(restored), read_rgb(clean), None)
 
 
-def _model_case(derainer: Derainer, pairs, index: int):
+def _model_case(derainer: Derainer, pairs, index: int, compiled: set[tuple[int, ...]]):
     def load() -> Case:
         rainy, clean = pairs.rainy_clean(index)
-        return Case(pairs[index].name, derainer(rainy), clean, rainy)
+        if rainy.shape not in compiled:
+            derainer(rainy)
+            compiled.add(rainy.shape)
+        began = time.perf_counter()
+        restored = derainer(rainy)
+        seconds = time.perf_counter() - began
+        return Case(pairs[index].name, restored, clean, rainy, seconds)
 
     return load
 
@@ -143,14 +181,9 @@ def _flat(scores: dict[str, dict[str, float]]) -> dict[str, float]:
     return {f"{protocol}_{metric}": value for protocol, pair in scores.items() for metric, value in pair.items()}
 
 
-def _means(rows: list[dict]) -> dict[str, dict[str, float]]:
-    return {
-        protocol: {metric: float(np.mean([row[f"{protocol}_{metric}"] for row in rows])) for metric in ("psnr", "ssim")}
-        for protocol in PROTOCOLS
-    }
-
-
-def _write(folder: Path, rows: list[dict], result: dict) -> None:
+def _write(config: EvaluateConfig, rows: list[dict], result: dict) -> None:
+    folder = config.workdir
+    name = config.name or (config.predictions or config.model).resolve().name
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / "scores.csv").open("w", newline="") as file:
@@ -158,8 +191,26 @@ def _write(folder: Path, rows: list[dict], result: dict) -> None:
             writer.writeheader()
             writer.writerows(rows)
         (folder / "scores.json").write_text(json.dumps(command.finite(result), indent=2, allow_nan=False) + "\n")
+        (folder / "scores.md").write_text(scores.markdown(name, result))
+        (folder / "scores.tex").write_text(scores.latex(name, result))
     except OSError as error:
         raise InputError(f"cannot write to workdir {folder}: {error.strerror}") from None
+
+
+def _draw_sheet(config: EvaluateConfig, rows: list[dict], cases) -> None:
+    """The best images, then the worst, each as input (where known), output, target."""
+    order = sorted(range(len(rows)), key=lambda i: -rows[i]["y-matlab_psnr"])
+    shown = list(dict.fromkeys(order[: config.sheet] + order[max(len(order) - config.sheet, 0) :]))
+    strips = []
+    for i in shown:
+        case = cases[i]()
+        images = [image for image in (case.rainy, case.restored, case.clean) if image is not None]
+        strips.append((f"{case.name}: {rows[i]['y-matlab_psnr']:.2f} dB (y-matlab)", images))
+    path = config.workdir / "sheet.png"
+    try:
+        contact_sheet(strips, SHEET_WIDTH).save(path)
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}") from None
 
 
 def _table_rows(result: dict) -> Iterator[tuple[str, ...]]:
@@ -174,6 +225,13 @@ def _show(console, result: dict) -> None:
         table.add_row(*row)
     console.print(f"{result['images']} images")
     console.print(table)
+    for protocol, metrics in result.get("against", {}).get("protocols", {}).items():
+        found = metrics["psnr"]
+        interval = "" if found["interval"] is None else " ({:+.3f} to {:+.3f})".format(*found["interval"])
+        console.print(
+            f"against {result['against']['file']}, {protocol}: {found['difference']:+.3f} dB{interval}, higher on "
+            f"{found['better']:.0%} of the images"
+        )
 
 
 def main() -> None:

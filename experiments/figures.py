@@ -10,6 +10,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
+from PIL import Image, ImageDraw
 
 from autoderain_jax.genotype import Genotype
 from autoderain_jax.network import NetworkConfig, open_choices
@@ -128,3 +129,17 @@ def mosaic(images: list[np.ndarray], gap: int = 4) -> np.ndarray:
     spacer = np.full((images[0].shape[0], gap, 3), 255, np.uint8)
     parts = [part for image in images for part in (image, spacer)]
     return np.concatenate(parts[:-1], 1)
+
+
+def contact_sheet(strips: list[tuple[str, list[np.ndarray]]], width: int) -> Image.Image:
+    """Strips of images of one height, each under its label and as wide as told, in pixels, below one another."""
+    line = 20
+    pictures = [Image.fromarray(mosaic(images)) for _, images in strips]
+    pictures = [picture.resize((width, round(picture.height * width / picture.width))) for picture in pictures]
+    sheet = Image.new("RGB", (width, sum(picture.height + line for picture in pictures)), "white")
+    draw, top = ImageDraw.Draw(sheet), 0
+    for (label, _), picture in zip(strips, pictures, strict=True):
+        draw.text((4, top + 4), label, "black")
+        sheet.paste(picture, (0, top + line))
+        top += picture.height + line
+    return sheet

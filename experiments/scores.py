@@ -1,0 +1,117 @@
+"""What scores of images say together: means with intervals, paired comparisons, rows for tables."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from autoderain_jax.errors import InputError
+from autoderain_jax.metrics import PROTOCOLS
+
+METRICS = ("psnr", "ssim")
+CONFIDENCE = 0.95
+RESAMPLES = 9999
+"""Of the bootstrap, with a seed of its own: the same scores have the same interval."""
+
+Scores = dict[str, float]
+"""An image's scores: ``PROTOCOL_METRIC`` -> value."""
+ByProtocol = dict[str, dict[str, Any]]
+
+
+def means(rows: Sequence[Mapping[str, Any]]) -> ByProtocol:
+    """The mean of every score over images, protocol -> metric -> value."""
+    return _by_protocol(lambda name: float(np.mean([row[name] for row in rows])))
+
+
+def intervals(rows: Sequence[Mapping[str, Any]]) -> ByProtocol:
+    """95% intervals of the means by bootstrap over images; None with one image only or with perfect ones."""
+    return _by_protocol(lambda name: _interval(np.array([row[name] for row in rows])))
+
+
+def paired(rows: Sequence[Mapping[str, Any]], others: Mapping[str, Scores], source: Path) -> ByProtocol:
+    """How the scores of images differ from those that another method has on the same images.
+
+    Args:
+      rows: scores, and the name ``image``.
+      others: the other method's scores by image.
+      source: where these are from.
+
+    Returns:
+      For every score: ``difference``, mean of mine less theirs; its 95% ``interval``; ``better``, the share of images
+      on which mine is higher; ``p``, the two-sided p-value of Wilcoxon's signed-rank test, None where all are equal.
+
+    Raises:
+      InputError: the two are not of the same images.
+    """
+    names = {row["image"] for row in rows}
+    if missing := sorted(names ^ others.keys()):
+        raise InputError(f"--against {source} does not score the same images: {missing[0]} is in one of the two only")
+
+    def differ(name: str) -> dict[str, Any]:
+        pairs = np.array([(row[name], others[row["image"]][name]) for row in rows])
+        # A perfect image in both has no difference, not that of two infinities.
+        with np.errstate(invalid="ignore"):
+            difference = np.where(pairs[:, 0] == pairs[:, 1], 0.0, pairs[:, 0] - pairs[:, 1])
+        tested = difference[np.isfinite(difference)]
+        return {
+            "difference": float(difference.mean()),
+            "interval": _interval(difference),
+            "better": float((difference > 0).mean()),
+            "p": float(stats.wilcoxon(tested).pvalue) if tested.any() else None,
+        }
+
+    return _by_protocol(differ)
+
+
+def read(path: Path) -> dict[str, Scores]:
+    """Reads a ``scores.csv``; raises ``InputError`` naming the file if it is none."""
+    try:
+        with path.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        return {row["image"]: {name: float(row[name]) for name in _names()} for row in rows}
+    except OSError as error:
+        raise InputError(f"--against: cannot read {path}: {error.strerror}") from None
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
+        reason = f"it has no {error}" if isinstance(error, KeyError) else error
+        raise InputError(f"--against {path} is no scores.csv of this release: {reason}") from None
+
+
+def markdown(name: str, result: Mapping[str, Any]) -> str:
+    """A table with the method's row, ready for a README."""
+    head = ["method", "parameters", *(f"`{protocol}` PSNR / SSIM" for protocol in PROTOCOLS)]
+    return f"| {' | '.join(head)} |\n{'|---' * len(head)}|\n| {' | '.join(_cells(name, result))} |\n"
+
+
+def latex(name: str, result: Mapping[str, Any]) -> str:
+    """The method's row of a LaTeX table, with what its columns are as a comment."""
+    escaped = "".join(f"\\{c}" if c in "&%$#_{}" else c for c in name)
+    columns = " & ".join(["method", "parameters", *(f"{protocol} PSNR / SSIM" for protocol in PROTOCOLS)])
+    return f"% {columns}\n{' & '.join(_cells(escaped, result))} \\\\\n"
+
+
+def _cells(name: str, result: Mapping[str, Any]) -> list[str]:
+    parameters = f"{result['parameters']:,}" if "parameters" in result else ""
+    scores = (result["protocols"][protocol] for protocol in PROTOCOLS)
+    return [name, parameters, *(f"{score['psnr']:.2f} / {score['ssim']:.4f}" for score in scores)]
+
+
+def _names() -> list[str]:
+    return [f"{protocol}_{metric}" for protocol in PROTOCOLS for metric in METRICS]
+
+
+def _by_protocol(value) -> ByProtocol:
+    return {protocol: {metric: value(f"{protocol}_{metric}") for metric in METRICS} for protocol in PROTOCOLS}
+
+
+def _interval(values: np.ndarray) -> list[float] | None:
+    if len(values) < 2 or not np.isfinite(values).all():
+        return None
+    rng = np.random.default_rng(0)
+    options = {"confidence_level": CONFIDENCE, "n_resamples": RESAMPLES, "method": "percentile", "rng": rng}
+    found = stats.bootstrap((values,), np.mean, **options).confidence_interval
+    return [float(found.low), float(found.high)]
