@@ -1,0 +1,96 @@
+"""Tiles cover an image once, and what they give is what the whole image gives."""
+
+import jax
+import numpy as np
+import pytest
+from skimage import data
+
+from autoderain_jax import Derainer
+from autoderain_jax.tiles import MAPS, largest_tile, reach, spans
+
+
+@pytest.mark.parametrize(
+    ("length", "tile", "margin"), [(100, 40, 8), (41, 40, 4), (40, 40, 8), (1000, 64, 28), (7, 40, 8)]
+)
+def test_spans_cover_a_side_once_and_keep_their_margin(length, tile, margin):
+    counted = np.zeros(length, int)
+    for span in spans(length, tile, margin):
+        assert 0 <= span.start <= span.first < span.last <= span.stop <= length
+        assert span.stop - span.start == min(tile, length)
+        assert span.start == 0 or span.first - span.start >= margin
+        assert span.stop == length or span.stop - span.last >= margin
+        counted[span.first : span.last] += 1
+    np.testing.assert_array_equal(counted, 1)
+
+
+@pytest.fixture(scope="module")
+def derainer():
+    return Derainer.from_pretrained()
+
+
+def tiled(derainer):
+    """The same with the smallest tiles."""
+    return Derainer(derainer.model, memory=1)
+
+
+def test_no_pixel_is_reached_from_further_away(derainer):
+    model = derainer.model
+    distance = reach(model.config, model.genotype, model.pool_window)
+    image = np.asarray(data.coffee())
+    size = distance + 40
+    image = np.ascontiguousarray(np.tile(image, (2, 2, 1))[:size, :size])
+    changed = image.copy()
+    changed[-8:, -8:] = 255 - changed[-8:, -8:]
+    difference = np.abs(derainer(image).astype(int) - derainer(changed))
+    far = size - 8 - distance
+    assert difference.max() > 20
+    # Running sums differ in their last digits everywhere.
+    assert difference[:far].max() <= 1
+    assert difference[:, :far].max() <= 1
+
+
+def test_tiles_give_what_the_whole_image_gives(derainer):
+    image = np.ascontiguousarray(np.tile(data.astronaut(), (2, 2, 1))[:903, :1001])
+    small = tiled(derainer)
+    whole, parts = derainer(image), small(image)
+    assert small._tile < min(image.shape[:2]) <= derainer._tile
+    difference = np.abs(whole.astype(int) - parts)
+    assert difference.max() <= 1
+    assert (difference > 0).mean() < 1e-3
+
+
+def test_the_largest_tile_fits_the_memory(derainer):
+    config = derainer.model.config
+    side = largest_tile(config, 2 * 10**9)
+    assert side**2 * MAPS * 4 * config.width <= 2 * 10**9 < (side + 64) ** 2 * MAPS * 4 * config.width
+    shape = jax.ShapeDtypeStruct((256, 256, 3), "uint8")
+    temp = derainer._apply.lower(derainer._variables, shape).compile().memory_analysis().temp_size_in_bytes
+    assert temp <= 256**2 * MAPS * 4 * config.width
+
+
+def test_tiles_halve_when_memory_runs_out(derainer, monkeypatch):
+    other, image, sizes = Derainer(derainer.model), np.zeros((1500, 1500, 3), np.uint8), []
+
+    def starved(variables, image):
+        sizes.append(image.shape[0])
+        if image.shape[0] > 750:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes.")
+        return np.zeros_like(image)
+
+    monkeypatch.setattr(other, "_apply", starved)
+    assert other(image).shape == image.shape
+    assert sizes[:2] == [1500, 704]
+    assert set(sizes[2:]) == {704}
+    sizes.clear()
+    other(image)
+    assert set(sizes) == {704}, "what did not fit is not tried again"
+
+
+def test_what_does_not_fit_in_the_smallest_tiles_is_told(derainer, monkeypatch):
+    def full(variables, image):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes.")
+
+    other = Derainer(derainer.model)
+    monkeypatch.setattr(other, "_apply", full)
+    with pytest.raises(jax.errors.JaxRuntimeError):
+        other(np.zeros((1500, 1500, 3), np.uint8))
