@@ -11,11 +11,11 @@ are ours, after RSEN (Fu et al., arXiv 2006.00757) and SENet (Hu et al., CVPR 20
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from autoderain_jax.candidates import candidate
 from autoderain_jax.kernel_space import shared_kernel
@@ -24,6 +24,32 @@ from autoderain_jax.search_space import Supernet, run_choice
 SE_AT_REST = 0.5
 """What squeeze-and-excitation multiplies by, on average, before it has learned anything, and a block without it always:
 so that the choice between them is one of attention, and not of how much a block adds."""
+
+
+class Extent(NamedTuple):
+    """The upper left part of an array that an image fills, so that one program serves images of many sizes.
+
+    What lies outside is zero wherever a convolution looks, as it is around an image that fills its array, so that the
+    result is the same.
+
+    Attributes:
+      height, width: int32 scalars, in pixels of the array.
+    """
+
+    height: jax.Array
+    width: jax.Array
+
+    def at(self, level: int) -> Extent:
+        """The same at a lower resolution."""
+        return Extent(self.height >> level, self.width >> level)
+
+
+def clear(x: jax.Array, extent: Extent | None) -> jax.Array:
+    """``x`` (b, h, w, c) with zeros outside the extent; None: the image fills it."""
+    if extent is None:
+        return x
+    rows, columns = (jnp.arange(n) < side for n, side in zip(x.shape[1:3], extent, strict=True))
+    return jnp.where((rows[:, None] & columns)[None, ..., None], x, 0)
 
 
 class ChoiceConv(nn.Module):
@@ -74,10 +100,15 @@ class SqueezeExcite(nn.Module):
     pool_window: tuple[int, int] | None = None
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, extent: Extent | None = None) -> jax.Array:
         """The scale that multiplies ``x`` (b, h, w, c): (b, 1, 1, c), or (b, h, w, c) for windowed pooling."""
         channels = x.shape[-1]
-        s = window_mean(x, self.pool_window) if self.pool_window else x.mean((1, 2), keepdims=True)
+        if self.pool_window:
+            s = window_mean(x, self.pool_window, extent)
+        elif extent is None:
+            s = x.mean((1, 2), keepdims=True)
+        else:
+            s = x.sum((1, 2), keepdims=True) / (extent.height * extent.width).astype(x.dtype)
         s = nn.relu(nn.Dense(max(channels // self.reduction, 4), dtype=x.dtype, name="squeeze")(s))
         return nn.sigmoid(nn.Dense(channels, dtype=x.dtype, name="excite")(s))
 
@@ -102,17 +133,18 @@ class RSEB(nn.Module):
         x: jax.Array,
         gates: Mapping[str, jax.Array] | None = None,
         kernels: Mapping[str, jax.Array] | None = None,
+        extent: Extent | None = None,
     ) -> jax.Array:
         """Maps (b, h, w, c) to the same shape; ``gates`` has a row for every open choice, ``kernels`` as there."""
 
         def conv(name: str, x: jax.Array) -> jax.Array:
             module = ChoiceConv(x.shape[-1], self.choices[name], self.supernet, name=name)
-            return module(x, (gates or {}).get(name), (kernels or {}).get(name))
+            return clear(module(x, (gates or {}).get(name), (kernels or {}).get(name)), extent)
 
         h = conv("conv_b", nn.relu(conv("conv_a", x)))
         scale = SE_AT_REST
         if "on" in self.choices["se"]:
-            scale = SqueezeExcite(self.reduction, self.pool_window, name="se")(h)
+            scale = SqueezeExcite(self.reduction, self.pool_window, name="se")(h, extent)
             if len(self.choices["se"]) > 1:
                 # Several paths differ in this factor alone, so that it may be summed over them.
                 off, on = jnp.atleast_2d(gates["se"]).sum(0).astype(x.dtype)
@@ -145,18 +177,18 @@ class Upsample(nn.Module):
         return x.reshape(b, 2 * h, 2 * w, self.features)
 
 
-def window_mean(x: jax.Array, window: tuple[int, int]) -> jax.Array:
+def window_mean(x: jax.Array, window: tuple[int, int], extent: Extent | None = None) -> jax.Array:
     """Mean of ``x`` (b, h, w, c) over a window around each pixel, of the same shape.
 
     At the border the window stays inside the image, whole. A window as large as the image gives its global mean.
     """
-    for axis, size in zip((1, 2), window, strict=True):
-        length = x.shape[axis]
-        size = min(size, length)
+    lengths = x.shape[1:3] if extent is None else extent
+    for axis, size, length in zip((1, 2), window, lengths, strict=True):
+        size = jnp.minimum(size, length)
         # Differences of running sums; float32, and relative to the mean, so that long sums lose no digits.
-        centre = x.mean(axis, keepdims=True, dtype=jnp.float32)
+        centre = x.sum(axis, keepdims=True, dtype=jnp.float32) / length
         sums = jnp.cumsum(x.astype(jnp.float32) - centre, axis)
         sums = jnp.concatenate([jnp.zeros_like(centre), sums], axis)
-        starts = np.clip(np.arange(length) - size // 2, 0, length - size)
+        starts = jnp.clip(jnp.arange(x.shape[axis]) - size // 2, 0, length - size)
         x = (centre + (jnp.take(sums, starts + size, axis) - jnp.take(sums, starts, axis)) / size).astype(x.dtype)
     return x

@@ -5,16 +5,20 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from PIL import Image
 
+from autoderain_jax.blocks import Extent
+from autoderain_jax.candidates import candidate
 from autoderain_jax.model import Model
 from autoderain_jax.network import DerainNet
+from autoderain_jax.sizes import PRICE, PRICES, Size, Sizes
 from autoderain_jax.tiles import STEP, largest_tile, memory_limit, reach, spans
 
 PRETRAINED = Path(__file__).parent / "pretrained"
@@ -24,35 +28,49 @@ PRETRAINED = Path(__file__).parent / "pretrained"
 class Derainer:
     """Removes rain from images of any size, in tiles where they would take too much memory.
 
+    Programs are compiled for few sizes, see ``sizes``, and images of others run in larger ones, with the same result.
+
     Example:
       derainer = Derainer.from_pretrained()
-      restored = derainer(np.asarray(Image.open("rainy.jpg").convert("RGB")))
+      restored = derainer(Image.open("rainy.jpg"))
 
     Args:
       model: the network and its weights.
       memory: bytes that restoring an image may take; by default a quarter of what the device has.
+      ensemble: restore the image as it is, mirrored and upside down, and take the mean: a little better, four times
+        slower. Not turned by a quarter: networks that were trained on rain that falls do not see it then.
 
     Attributes:
-      model: as given.
+      model, ensemble: as given.
+      programs: (height, width) of those compiled so far.
     """
 
-    def __init__(self, model: Model, memory: int | None = None):
-        self.model = model
+    def __init__(self, model: Model, memory: int | None = None, ensemble: bool = False):
+        self.model, self.ensemble = model, ensemble
         network = model.network()
-        self._apply = jax.jit(lambda variables, image: _restore(network, variables, image))
+        self._restore = jax.jit(lambda *args: _restore(network, *args))
+        self._sizes = Sizes(model.config.stride, PRICES.get(jax.default_backend(), PRICE))
+        # Only inside of linear choices it is known what to clear.
+        rows = model.genotype.blocks.values()
+        self._clears = all(candidate(row[name]).linear for row in rows for name in ("conv_a", "conv_b"))
+        self.programs: set[Size] = set()
         self._variables = jax.device_put({"params": model.params})
         stride = model.config.stride
         self._margin = -(-reach(model.config, model.genotype, model.pool_window) // stride) * stride
         self._tile = largest_tile(model.config, memory_limit() if memory is None else memory)
 
     @classmethod
-    def from_pretrained(cls, path: str | Path | None = None, memory: int | None = None) -> Derainer:
-        """Loads the model folder ``path``, by default the model that comes with the package.
+    def from_pretrained(cls, path: str | Path | None = None, **options: Any) -> Derainer:
+        """Loads the model folder ``path``, by default the model that comes with the package; options as for the class.
 
         Raises:
           InputError: the folder is missing, incomplete or of another version.
         """
-        return cls(Model.load(PRETRAINED if path is None else path), memory)
+        return cls(Model.load(PRETRAINED if path is None else path), **options)
+
+    def save_pretrained(self, path: str | Path) -> None:
+        """Writes the model to a folder: ``weights.safetensors`` and ``model.json``."""
+        self.model.save(path)
 
     def with_params(self, params: Mapping[str, Any]) -> Derainer:
         """The same network with other weights; what is compiled stays compiled."""
@@ -61,14 +79,43 @@ class Derainer:
         other._variables = {"params": params}
         return other
 
-    def __call__(self, image: np.ndarray) -> np.ndarray:
-        """Restores one image, uint8 RGB (h, w, 3) in and out. Each new size of images, or of tiles, is compiled once.
+    @overload
+    def __call__(self, image: np.ndarray) -> np.ndarray: ...
+    @overload
+    def __call__(self, image: Image.Image) -> Image.Image: ...
+    @overload
+    def __call__(self, image: Sequence[Any]) -> list[Any]: ...
+
+    def __call__(self, image):
+        """Restores images.
+
+        Args:
+          image: uint8 RGB (h, w, 3); or (n, h, w, 3); or a Pillow image, of which the RGB colours are restored; or a
+            sequence of these.
+
+        Returns:
+          The same kind: an array of the same shape, a Pillow image of mode RGB, or a list.
 
         Raises:
           ValueError: another shape or dtype.
         """
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3 or 0 in image.shape:
-            raise ValueError(f"a derainer takes uint8 RGB images (h, w, 3), not {image.dtype} {image.shape}")
+        if isinstance(image, Image.Image):
+            return Image.fromarray(self(np.array(image.convert("RGB"))))
+        if isinstance(image, Sequence):
+            return [self(one) for one in image]
+        if image.dtype != np.uint8 or image.ndim not in (3, 4) or image.shape[-1] != 3 or 0 in image.shape:
+            raise ValueError(
+                f"a derainer takes uint8 RGB images (h, w, 3) or (n, h, w, 3), not {image.dtype} {image.shape}"
+            )
+        if image.ndim == 4:
+            return np.stack([self(one) for one in image])
+        if not self.ensemble:
+            return self._within_memory(image)
+        turns = [(slice(None, None, up), slice(None, None, left)) for up in (1, -1) for left in (1, -1)]
+        restored = [self._within_memory(image[turn])[turn] for turn in turns]
+        return np.rint(np.mean(restored, 0, dtype=np.float32)).astype(np.uint8)
+
+    def _within_memory(self, image: np.ndarray) -> np.ndarray:
         # With smaller tiles most of the work would be done on what they overlap by.
         least = 2 * self._margin + STEP
         while True:
@@ -83,20 +130,31 @@ class Derainer:
 
     def _in_tiles(self, image: np.ndarray, tile: int) -> np.ndarray:
         height, width = image.shape[:2]
-        if height * width <= tile**2:
-            return np.asarray(self._apply(self._variables, image))
-        # Padded as the network does it, so that tiles begin where pixels of its lowest resolution do.
+        # As the network pads, so that tiles begin where pixels of its lowest resolution do.
         pad = [(0, -size % self.model.config.stride) for size in (height, width)]
         padded = np.pad(image, (*pad, (0, 0)), "reflect")
+        if height * width <= tile**2:
+            return self._run(padded, tile)[:height, :width]
         restored = np.empty_like(padded)
         for row in spans(padded.shape[0], tile, self._margin):
             for column in spans(padded.shape[1], tile, self._margin):
-                tile_restored = np.asarray(self._apply(self._variables, padded[row.whole, column.whole]))
-                restored[row.counting, column.counting] = tile_restored[row.inner, column.inner]
+                part = self._run(padded[row.whole, column.whole], tile)
+                restored[row.counting, column.counting] = part[row.inner, column.inner]
         return restored[:height, :width]
 
+    def _run(self, image: np.ndarray, tile: int) -> np.ndarray:
+        """Restores an image whose sides are multiples of the stride, in a program of its size or a larger one."""
+        height, width = image.shape[:2]
+        size = self._sizes.choose((height, width), tile**2) if self._clears else (height, width)
+        if size != (height, width):
+            image = np.pad(image, ((0, size[0] - height), (0, size[1] - width), (0, 0)))
+        self.programs.add(size)
+        restored = self._restore(self._variables, image, np.int32(height), np.int32(width))
+        return np.asarray(restored)[:height, :width]
 
-def _restore(network: DerainNet, variables: Mapping[str, Any], image: jax.Array) -> jax.Array:
-    """From uint8 (h, w, 3) to uint8, rounded as ``metrics.to_uint8`` does."""
-    restored = network.apply(variables, image[None].astype(jnp.float32) / 255.0)[0]
+
+def _restore(network: DerainNet, variables: Mapping[str, Any], image: jax.Array, height, width) -> jax.Array:
+    """From uint8 (h, w, 3), of which so much is image, to uint8, rounded as ``metrics.to_uint8`` does."""
+    rainy = image[None].astype(jnp.float32) / 255.0
+    restored = network.apply(variables, rainy, extent=Extent(height, width))[0]
     return jnp.round(jnp.clip(restored, 0.0, 1.0) * 255.0).astype(jnp.uint8)

@@ -14,7 +14,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from autoderain_jax.blocks import RSEB, Downsample, Upsample
+from autoderain_jax.blocks import RSEB, Downsample, Extent, Upsample, clear
 from autoderain_jax.candidates import CANDIDATES, DEFAULT_CANDIDATES
 from autoderain_jax.errors import InputError
 from autoderain_jax.search_space import SE_OPTIONS, Choices, Kernels, Rows, Supernet
@@ -106,7 +106,13 @@ class DerainNet(nn.Module):
     supernet: Supernet = Supernet()
 
     @nn.compact
-    def __call__(self, rainy: jax.Array, gates: Rows | None = None, kernels: Kernels | None = None) -> jax.Array:
+    def __call__(
+        self,
+        rainy: jax.Array,
+        gates: Rows | None = None,
+        kernels: Kernels | None = None,
+        extent: Extent | None = None,
+    ) -> jax.Array:
         """Removes rain.
 
         Args:
@@ -114,6 +120,8 @@ class DerainNet(nn.Module):
           gates: one row per open choice; None if all are decided.
           kernels: of open choices, what gates make of their shared kernels, if that was done before: these need then
             not be among the parameters.
+          extent: what of ``rainy`` is image, if it is not all; sides are multiples of ``config.stride``, and zeros are
+            outside. What is restored there is not specified. Needs choices that are linear.
 
         Returns:
           Restored images of the same shape, float32, not clipped.
@@ -122,33 +130,36 @@ class DerainNet(nn.Module):
         pad = [(0, -size % self.config.stride) for size in (height, width)]
         padded = jnp.pad(rainy, ((0, 0), *pad, (0, 0)), "reflect")
         x = nn.Conv(self.config.width, (3, 3), dtype=self.config.dtype, name="stem")(padded)
-        x = self.body(x, gates or {}, kernels or {})
+        x = self.body(clear(x, extent), gates or {}, kernels or {}, extent)
         # A zero head makes the untrained network the identity, so that training starts from the rainy image.
         x = nn.Conv(3, (3, 3), dtype=self.config.dtype, name="head", kernel_init=nn.initializers.zeros_init())(x)
         return rainy + x[:, :height, :width].astype(jnp.float32)
 
-    def body(self, x: jax.Array, gates: Rows, kernels: Kernels) -> jax.Array:
+    def body(self, x: jax.Array, gates: Rows, kernels: Kernels, extent: Extent | None) -> jax.Array:
         """Encoder, bottleneck and decoder: (b, h, w, width) to the same shape."""
+        extents = [extent and extent.at(level) for level in range(len(self.config.blocks))]
         *levels, bottleneck = self.config.blocks
         skips = []
         for level, blocks in enumerate(levels):
-            x = self.rsebs(x, gates, kernels, f"encoder{level}", blocks, level)
+            x = self.rsebs(x, gates, kernels, f"encoder{level}", blocks, level, extents[level])
             skips.append(x)
-            x = Downsample(2 * x.shape[-1], name=f"down{level}")(x)
-        x = self.rsebs(x, gates, kernels, "bottleneck", bottleneck, len(levels))
+            x = clear(Downsample(2 * x.shape[-1], name=f"down{level}")(x), extents[level + 1])
+        x = self.rsebs(x, gates, kernels, "bottleneck", bottleneck, len(levels), extents[-1])
         for level, blocks in reversed(list(enumerate(levels))):
             x = Upsample(x.shape[-1] // 2, name=f"up{level}")(x)
             x = jnp.concatenate([x, skips[level]], -1)
-            x = nn.Dense(x.shape[-1] // 2, dtype=x.dtype, name=f"skip{level}")(x)
-            x = self.rsebs(x, gates, kernels, f"decoder{level}", blocks, level)
+            x = clear(nn.Dense(x.shape[-1] // 2, dtype=x.dtype, name=f"skip{level}")(x), extents[level])
+            x = self.rsebs(x, gates, kernels, f"decoder{level}", blocks, level, extents[level])
         return x
 
-    def rsebs(self, x: jax.Array, gates: Rows, kernels: Kernels, stage: str, blocks: int, level: int) -> jax.Array:
+    def rsebs(
+        self, x: jax.Array, gates: Rows, kernels: Kernels, stage: str, blocks: int, level: int, extent: Extent | None
+    ) -> jax.Array:
         """A run of RSEBs at one resolution."""
         side = self.pool_window and max(self.pool_window >> level, 1)
         window = (side, side) if side else None
         for i in range(blocks):
             name = f"{stage}_block{i}"
             block = RSEB(self.choices[name], self.config.reduction, window, self.supernet, name=name)
-            x = block(x, gates.get(name), kernels.get(name))
+            x = block(x, gates.get(name), kernels.get(name), extent)
         return x

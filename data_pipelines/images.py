@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
@@ -22,6 +24,8 @@ UNREAD = (".gif", ".heic", ".heif", ".avif", ".jp2", ".jxl", ".ppm", ".pgm", ".t
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "YCbCr")
 """Modes of images that become RGB without a change of meaning."""
 
+T = TypeVar("T")
+
 
 class UnsuitableImage(InputError):
     """A sound image that cannot become 8-bit RGB without a change of meaning."""
@@ -38,6 +42,15 @@ def read_rgb(path: Path) -> np.ndarray:
         CIELAB) that RGB does not hold.
       InputError: it cannot be read or is damaged.
     """
+    return decode(path, lambda image: np.array(_opaque(image, path).convert("RGB")))
+
+
+def decode(path: Path, use: Callable[[Image.Image], T]) -> T:
+    """What ``use`` makes of a decoded image, which is upright, in its own mode and has its metadata.
+
+    Raises:
+      UnsuitableImage, InputError: as for ``read_rgb``, but that pixels may be transparent.
+    """
     try:
         content = path.read_bytes()
         with Image.open(io.BytesIO(content)) as image:
@@ -51,9 +64,7 @@ def read_rgb(path: Path) -> np.ndarray:
                 raise UnsuitableImage(
                     f"{path} tells its orientation behind its pixels: turn it upright and save it anew"
                 )
-            upright = ImageOps.exif_transpose(image) if turned else image
-            _require_opaque(upright, path)
-            return np.array(upright.convert("RGB"))
+            return use(ImageOps.exif_transpose(image) if turned else image)
     except InputError:
         raise
     except UnidentifiedImageError:
@@ -119,6 +130,7 @@ def _require_plain(image: Image.Image, path: Path) -> None:
         raise UnsuitableImage(f"{path} holds {image.n_frames} images; one is wanted")
 
 
-def _require_opaque(image: Image.Image, path: Path) -> None:
+def _opaque(image: Image.Image, path: Path) -> Image.Image:
     if image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema()[0] < 255:
         raise UnsuitableImage(f"{path} has transparent pixels: put it on a background first")
+    return image

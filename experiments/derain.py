@@ -1,34 +1,50 @@
-"""Remove rain from photographs: ``python -m experiments.derain photo.jpg --output restored``."""
+"""Remove rain from photographs and videos: ``python -m experiments.derain photo.jpg --output restored``."""
 
 from __future__ import annotations
 
 import dataclasses
+import glob
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import tyro
-from PIL import Image
 from rich.progress import track
 
 from autoderain_jax.derainer import Derainer
 from autoderain_jax.errors import InputError
-from data_pipelines.images import SUFFIXES, read_rgb, some_images
-from experiments import command
+from data_pipelines.images import SUFFIXES, is_image_name
+from data_pipelines.photos import Photo
+from experiments import command, video
+
+COMPARED = "compared"
+"""The folder, in that of the restored photographs, which --compare writes to."""
 
 
 @dataclasses.dataclass(frozen=True)
 class DerainConfig:
-    """Remove rain from photographs. Each output keeps its input's name."""
+    """Remove rain from photographs and videos. Each output keeps its input's name.
+
+    Colour profiles, EXIF data and transparency are kept; photographs come out upright.
+    """
 
     inputs: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    """Photographs, or folders of photographs."""
+    """Photographs, videos, folders of these, or patterns such as 'holiday/*.jpg'."""
     output: Path
-    """Folder for the restored photographs; never one that an input lies in."""
+    """Folder for what is restored; never one that an input lies in."""
     imports: tuple[str, ...] = ()
     """Python modules to import first, such as ones that add candidates."""
     model: Path | None = None
     """Model folder, as retraining writes it; without it, the model that comes with the package."""
+    compare: bool = False
+    """Also write photographs before and after, side by side, to the folder compared/ in the output."""
+    ensemble: bool = False
+    """Restore as it is, mirrored and upside down, and take the mean: a little better, four times slower."""
+    memory: float | None = None
+    """Gigabytes that restoring an image may take; larger ones are restored in tiles, to the same result. Default: a
+    quarter of what the device has."""
 
 
 def derain(config: DerainConfig) -> int:
@@ -40,13 +56,19 @@ def derain(config: DerainConfig) -> int:
     Raises:
       InputError: no such input, two inputs of one name, an output that would overwrite an input, or a bad model.
     """
+    if config.memory is not None and not config.memory > 0:
+        raise InputError(f"--memory must be positive, not {config.memory}")
     targets = _targets(config)
-    derainer = Derainer.from_pretrained(config.model)
+    memory = None if config.memory is None else int(config.memory * 1e9)
+    derainer = Derainer.from_pretrained(config.model, memory=memory, ensemble=config.ensemble)
     console = command.console()
     failed = 0
     for path, target in track(targets.items(), "deraining", console=console, disable=not console.is_terminal):
         try:
-            _save(derainer(read_rgb(path)), target)
+            if video.is_video_name(path):
+                video.restore(path, target, derainer, console)
+            else:
+                _restore(path, target, derainer, config.compare)
         except InputError as error:
             failed += 1
             command.say(f"error: {error}")
@@ -57,36 +79,54 @@ def derain(config: DerainConfig) -> int:
     return failed
 
 
+def _restore(path: Path, target: Path, derainer: Derainer, compare: bool) -> None:
+    photo = Photo.read(path)
+    restored = dataclasses.replace(photo, rgb=derainer(photo.rgb))
+    restored.save(target)
+    if compare:
+        both = Photo(np.concatenate([photo.rgb, restored.rgb], 1), info=photo.info)
+        both.save(target.parent / COMPARED / target.name)
+
+
 def _targets(config: DerainConfig) -> dict[Path, Path]:
     """Every input file with the file to write."""
     if not config.inputs:
         raise InputError("give at least one photograph or folder to derain")
     targets: dict[Path, Path] = {}
-    for path in config.inputs:
-        if not path.exists():
-            raise InputError(f"input {path} does not exist")
-        for file in some_images(path) if path.is_dir() else [path]:
-            target = config.output / file.name
-            if file.suffix.lower() not in SUFFIXES:
-                raise InputError(f"input {file} is not of a known type ({', '.join(SUFFIXES)})")
-            if target.resolve() == file.resolve():
-                raise InputError(f"--output {config.output} would overwrite the input {file}")
-            if target in targets.values() and file not in targets:
-                raise InputError(f"two inputs are named {file.name}: restore them into different folders")
-            targets[file] = target
+    for file in _files(config.inputs):
+        target = config.output / file.name
+        if file.suffix.lower() not in SUFFIXES and not video.is_video_name(file):
+            raise InputError(f"input {file} is not of a known type ({', '.join((*SUFFIXES, *video.SUFFIXES))})")
+        if target.resolve() == file.resolve():
+            raise InputError(f"--output {config.output} would overwrite the input {file}")
+        if target in targets.values() and file not in targets:
+            raise InputError(f"two inputs are named {file.name}: restore them into different folders")
+        targets[file] = target
+    if any(map(video.is_video_name, targets)):
+        video.require_av()
+    folder = config.output / COMPARED if config.compare else config.output
     try:
-        config.output.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"cannot make folder --output {config.output}: {error.strerror}") from None
+        raise InputError(f"cannot make folder --output {folder}: {error.strerror}") from None
     return targets
 
 
-def _save(image, path: Path) -> None:
-    options = {"quality": 95} if path.suffix.lower() in (".jpg", ".jpeg", ".webp") else {}
-    try:
-        Image.fromarray(image).save(path, **options)
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot write {path}: {error}") from None
+def _files(inputs: tuple[Path, ...]) -> Iterator[Path]:
+    """The files that inputs name; raises ``InputError`` for one that names none."""
+    for path in inputs:
+        if path.is_dir():
+            found = [file for file in sorted(path.iterdir()) if is_image_name(file) or video.is_video_name(file)]
+            if not found:
+                raise InputError(f"{path} holds no photograph or video ({', '.join((*SUFFIXES, *video.SUFFIXES))})")
+        elif path.exists():
+            found = [path]
+        else:
+            # Where the shell does not expand patterns, or they were quoted.
+            found = [Path(name) for name in sorted(glob.glob(str(path), recursive=True))]
+            if not found:
+                raise InputError(f"input {path} does not exist")
+        yield from found
 
 
 def main() -> int:

@@ -20,10 +20,9 @@ from autoderain_jax.checkpoints import Checkpoints
 from autoderain_jax.metrics import PROTOCOLS, score
 from data_pipelines import audit
 from data_pipelines.images import read_rgb
-from data_pipelines.synthetic import Rain, add_rain, photograph
 from experiments import command, derain, evaluate, health, planted, retrain, search, workdir
 from tests.running import final_state, interrupt_at, run
-from tests.samples import random_genotype, write_pairs
+from tests.samples import random_genotype
 
 
 def test_search_writes_its_results(search_config):
@@ -287,23 +286,6 @@ def test_evaluate_compares_two_methods_image_by_image(data_folder, tmp_path, mon
     assert "is no scores.csv of this release" in err
 
 
-def test_derain_goes_on_after_a_broken_file(retrain_config, genotype, tmp_path, monkeypatch, capfd):
-    retrain.retrain(retrain_config)
-    photos = tmp_path / "photos"
-    photos.mkdir()
-    (photos / "broken.jpg").write_text("no photograph")
-    Image.new("RGB", (30, 21)).save(photos / "fine.jpg")
-    code, out, err = run(
-        monkeypatch, capfd, derain, photos, "--model", retrain_config.workdir / "model", "--output", tmp_path / "out"
-    )
-    assert code == 1
-    assert "broken.jpg is not an image that can be read" in err
-    assert "1 of 2 inputs failed" in err
-    assert "fine.jpg" in out
-    with Image.open(tmp_path / "out/fine.jpg") as image:
-        assert image.size == (30, 21)
-
-
 def spoil_truncated(folder):
     for path in (folder / "train/rainy").iterdir():
         path.write_bytes(path.read_bytes()[:-200])
@@ -400,15 +382,6 @@ def test_missing_inputs_are_named(tmp_path, monkeypatch, capfd, module, args, se
     assert err.count("\n") == 1
 
 
-def test_derain_never_overwrites(tmp_path, monkeypatch, capfd):
-    write_pairs(tmp_path / "photos", [(12, 12)])
-    rainy, clean = tmp_path / "photos/rainy", tmp_path / "photos/clean"
-    code, _, err = run(monkeypatch, capfd, derain, rainy, "--output", rainy)
-    assert (code, "would overwrite the input" in err) == (2, True)
-    code, _, err = run(monkeypatch, capfd, derain, rainy, clean, "--output", tmp_path / "out")
-    assert (code, "two inputs are named a0.png" in err) == (2, True)
-
-
 @pytest.mark.parametrize("module", [search, retrain, evaluate, derain, planted, audit])
 def test_help_explains_every_option_with_its_default(monkeypatch, capfd, module):
     code, out, _ = run(monkeypatch, capfd, module, "--help")
@@ -434,20 +407,6 @@ def test_library_needs_no_tensorflow_and_prints_nothing():
     code = "import sys, autoderain_jax; sys.exit('tensorflow' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-
-
-def test_derain_without_photographs_is_refused(monkeypatch, capfd, tmp_path):
-    code, _, err = run(monkeypatch, capfd, derain, "--output", tmp_path)
-    assert (code, "give at least one photograph" in err) == (2, True)
-
-
-def test_packaged_model_restores_a_photograph(monkeypatch, capfd, tmp_path):
-    clean = photograph("chelsea")[:150, :200]
-    rainy = add_rain(clean, Rain(density=0.0016), np.random.default_rng(0))
-    Image.fromarray(rainy).save(tmp_path / "cat.png")
-    assert run(monkeypatch, capfd, derain, tmp_path / "cat.png", "--output", tmp_path / "out")[0] == 0
-    before, after = (score(image, clean)["y-matlab"]["psnr"] for image in (rainy, read_rgb(tmp_path / "out/cat.png")))
-    assert after > before + 3
 
 
 def test_not_finite_loss_stops_and_keeps_the_last_checkpoint(search_config, tmp_path):

@@ -63,21 +63,22 @@ def test_the_largest_tile_fits_the_memory(derainer):
     config = derainer.model.config
     side = largest_tile(config, 2 * 10**9)
     assert side**2 * MAPS * 4 * config.width <= 2 * 10**9 < (side + 64) ** 2 * MAPS * 4 * config.width
-    shape = jax.ShapeDtypeStruct((256, 256, 3), "uint8")
-    temp = derainer._apply.lower(derainer._variables, shape).compile().memory_analysis().temp_size_in_bytes
+    image, side = jax.ShapeDtypeStruct((256, 256, 3), "uint8"), jax.ShapeDtypeStruct((), "int32")
+    compiled = derainer._restore.lower(derainer._variables, image, side, side).compile()
+    temp = compiled.memory_analysis().temp_size_in_bytes
     assert temp <= 256**2 * MAPS * 4 * config.width
 
 
 def test_tiles_halve_when_memory_runs_out(derainer, monkeypatch):
     other, image, sizes = Derainer(derainer.model), np.zeros((1500, 1500, 3), np.uint8), []
 
-    def starved(variables, image):
+    def starved(variables, image, height, width):
         sizes.append(image.shape[0])
         if image.shape[0] > 750:
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes.")
         return np.zeros_like(image)
 
-    monkeypatch.setattr(other, "_apply", starved)
+    monkeypatch.setattr(other, "_restore", starved)
     assert other(image).shape == image.shape
     assert sizes[:2] == [1500, 704]
     assert set(sizes[2:]) == {704}
@@ -87,10 +88,10 @@ def test_tiles_halve_when_memory_runs_out(derainer, monkeypatch):
 
 
 def test_what_does_not_fit_in_the_smallest_tiles_is_told(derainer, monkeypatch):
-    def full(variables, image):
+    def full(*args):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes.")
 
     other = Derainer(derainer.model)
-    monkeypatch.setattr(other, "_apply", full)
+    monkeypatch.setattr(other, "_restore", full)
     with pytest.raises(jax.errors.JaxRuntimeError):
         other(np.zeros((1500, 1500, 3), np.uint8))

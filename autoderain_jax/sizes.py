@@ -1,0 +1,72 @@
+"""Which sizes to compile a program for, when images of many sizes come in an order that nobody knows before.
+
+An image may run in a program for larger ones, which wastes time, or have one compiled, which takes time. As one does
+who rents skis until the rent has come to their price, waste is put up with until it has come to what compiling takes:
+so no order of images costs more than about twice what it must. All is counted in pixels, not in seconds, so that the
+same images in the same order always run in the same programs. All ours.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+Size = tuple[int, int]
+"""Height and width in pixels."""
+
+PRICES = {"cpu": 3 * 10**6}
+"""Pixels that are restored in the time in which a program is compiled, by platform, for the packaged model."""
+PRICE = 2 * 10**8
+"""The same on others."""
+FIRST = 3
+"""So many programs are made to measure, as photographs that belong together mostly have few sizes."""
+
+
+class Sizes:
+    """Chooses, for every image, the size of the program that it runs in.
+
+    Args:
+      step: sides of all programs are multiples of so many pixels, a power of two.
+      price: of compiling a program, in pixels.
+    """
+
+    def __init__(self, step: int, price: int = PRICE):
+        self._step, self._price = step, price
+        self._known: set[Size] = set()
+        self._wasted: dict[Size, int] = defaultdict(int)
+
+    def choose(self, size: Size, most: int) -> Size:
+        """The size to run an image in: of a program that there is, or of one to be compiled now.
+
+        Args:
+          size: the image's, multiples of the step.
+          most: pixels that a program may have, unless the image itself has more.
+        """
+        chosen = self._choose(size, max(most, _pixels(size)))
+        self._known.add(chosen)
+        return chosen
+
+    def _choose(self, size: Size, most: int) -> Size:
+        # Made to measure, or for all that are not much smaller.
+        options = [size, *[rounded for rounded in [tuple(map(self._round_up, size))] if _pixels(rounded) <= most]]
+        fitting = [known for known in self._known if all(map(int.__ge__, known, size)) and _pixels(known) <= most]
+        if not fitting:
+            return options[0 if len(self._known) < FIRST else -1]
+        best = min(fitting, key=_pixels)
+        for option in options:
+            if _pixels(option) < _pixels(best):
+                self._wasted[option] += _pixels(best) - _pixels(option)
+                if self._wasted[option] > self._price:
+                    return option
+        return best
+
+    def _round_up(self, side: int) -> int:
+        """The least that is not smaller among the powers of two and the numbers half way between them."""
+        octave = self._step
+        while 2 * octave < side:
+            octave *= 2
+        rungs = (octave, -(-3 * octave // (2 * self._step)) * self._step, 2 * octave)
+        return next(rung for rung in rungs if rung >= side)
+
+
+def _pixels(size: Size) -> int:
+    return size[0] * size[1]

@@ -1,0 +1,95 @@
+"""Rain removed from videos, frame by frame; needs PyAV, the extra ``video``."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+
+from autoderain_jax.derainer import Derainer
+from autoderain_jax.errors import InputError
+
+SUFFIXES = (".mp4", ".mov", ".mkv", ".webm")
+CODECS = {".webm": ("libvpx-vp9", {"crf": "24", "b:v": "0"})}
+"""Encoder and its options by suffix; the others are of H.264."""
+H264 = ("libx264", {"crf": "16"})
+FRAME_RATE = Fraction(25)
+"""Of videos that do not tell."""
+
+
+def is_video_name(path: Path) -> bool:
+    """Whether a file is named like a video and is not hidden."""
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+
+
+def require_av() -> None:
+    """Raises ``InputError`` if PyAV is not installed."""
+    try:
+        import av  # noqa: F401
+    except ImportError:
+        raise InputError("videos need PyAV: pip install 'autoderain-jax[video]'") from None
+
+
+def restore(source: Path, target: Path, derainer: Derainer, console: Console) -> None:
+    """Restores every frame of a video's first stream of pictures; sound and times are kept as they are.
+
+    A frame that its file asks to be shown turned comes out upright.
+
+    Raises:
+      InputError: the file is damaged or holds no video, or cannot be written.
+    """
+    import av
+
+    partial = target.with_name(f".partial-{target.name}")
+    try:
+        with av.open(str(source)) as input_, av.open(str(partial), "w") as output:
+            if not input_.streams.video:
+                raise InputError(f"{source} holds no video")
+            _restore_into(input_, output, target.suffix.lower(), derainer, console, source.name)
+        partial.replace(target)
+    except (av.error.FFmpegError, OSError) as error:
+        raise InputError(f"cannot restore video {source}: {error.strerror or error}") from None
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _restore_into(input_, output, suffix: str, derainer: Derainer, console: Console, name: str) -> None:
+    import av
+
+    pictures = input_.streams.video[0]
+    pictures.thread_type = "AUTO"
+    sound = {stream: output.add_stream_from_template(stream) for stream in input_.streams.audio}
+    written, early = None, []
+    packets = input_.demux(pictures, *sound)
+    for packet in track(packets, name, pictures.frames or None, console=console, disable=not console.is_terminal):
+        if packet.stream in sound:
+            if packet.dts is not None:
+                packet.stream = sound[packet.stream]
+                # The file begins with what its streams are.
+                early.append(packet) if written is None else output.mux(packet)
+            continue
+        for frame in packet.decode():
+            image = np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90 % 4))
+            restored = av.VideoFrame.from_ndarray(derainer(image), format="rgb24")
+            restored.pts, restored.time_base = frame.pts, frame.time_base
+            if written is None:
+                written = _add_pictures(output, pictures, restored, suffix)
+                output.mux(early)
+            output.mux(written.encode(restored))
+    if written is None:
+        raise InputError(f"{name} holds no frame that can be read")
+    output.mux(written.encode())
+
+
+def _add_pictures(output, like, first, suffix: str):
+    """The stream to write: times as in the stream ``like``, size as of the first frame."""
+    codec, options = CODECS.get(suffix, H264)
+    stream = output.add_stream(codec, rate=like.average_rate or FRAME_RATE, options=options)
+    stream.width, stream.height = first.width, first.height
+    # Halved colours need even sides.
+    stream.pix_fmt = "yuv444p" if first.width % 2 or first.height % 2 else "yuv420p"
+    stream.codec_context.time_base = like.time_base
+    return stream

@@ -1,0 +1,187 @@
+"""``experiments.derain``: what becomes of files."""
+
+import numpy as np
+import pytest
+from PIL import ExifTags, Image, ImageCms
+
+from autoderain_jax import Derainer
+from autoderain_jax.metrics import score
+from data_pipelines.images import read_rgb
+from data_pipelines.synthetic import Rain, add_rain, photograph
+from experiments import derain
+from tests.running import run
+from tests.samples import write_pairs
+
+
+@pytest.fixture(scope="module")
+def rainy():
+    return add_rain(photograph("chelsea")[:150, :200], Rain(density=0.0016), np.random.default_rng(0))
+
+
+@pytest.fixture(scope="module")
+def restored(rainy):
+    return Derainer.from_pretrained()(rainy)
+
+
+@pytest.fixture
+def command(monkeypatch, capfd, tmp_path):
+    """Derains files of ``tmp_path`` into its folder ``out``."""
+
+    def derained(*arguments):
+        monkeypatch.chdir(tmp_path)
+        return run(monkeypatch, capfd, derain, *arguments, "--output", "out")
+
+    return derained
+
+
+def test_derain_goes_on_after_a_broken_file(command, tmp_path):
+    (tmp_path / "broken.jpg").write_text("no photograph")
+    Image.new("RGB", (30, 21)).save(tmp_path / "fine.jpg")
+    code, out, err = command("broken.jpg", "fine.jpg")
+    assert code == 1
+    assert "broken.jpg is not an image that can be read" in err
+    assert "1 of 2 inputs failed" in err
+    assert "fine.jpg" in out
+    with Image.open(tmp_path / "out/fine.jpg") as image:
+        assert image.size == (30, 21)
+
+
+def test_derain_never_overwrites(tmp_path, monkeypatch, capfd):
+    write_pairs(tmp_path / "photos", [(12, 12)])
+    rainy, clean = tmp_path / "photos/rainy", tmp_path / "photos/clean"
+    code, _, err = run(monkeypatch, capfd, derain, rainy, "--output", rainy)
+    assert (code, "would overwrite the input" in err) == (2, True)
+    code, _, err = run(monkeypatch, capfd, derain, rainy, clean, "--output", tmp_path / "out")
+    assert (code, "two inputs are named a0.png" in err) == (2, True)
+
+
+def test_derain_without_photographs_is_refused(monkeypatch, capfd, tmp_path):
+    code, _, err = run(monkeypatch, capfd, derain, "--output", tmp_path)
+    assert (code, "give at least one photograph" in err) == (2, True)
+
+
+def test_packaged_model_restores_a_photograph(monkeypatch, capfd, tmp_path):
+    clean = photograph("chelsea")[:150, :200]
+    rainy = add_rain(clean, Rain(density=0.0016), np.random.default_rng(0))
+    Image.fromarray(rainy).save(tmp_path / "cat.png")
+    assert run(monkeypatch, capfd, derain, tmp_path / "cat.png", "--output", tmp_path / "out")[0] == 0
+    before, after = (score(image, clean)["y-matlab"]["psnr"] for image in (rainy, read_rgb(tmp_path / "out/cat.png")))
+    assert after > before + 3
+
+
+def test_a_turned_photograph_comes_out_upright_with_its_data(command, tmp_path, rainy, restored):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    exif[ExifTags.Base.Model] = "a camera"
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    # Shown after a quarter turn clockwise.
+    Image.fromarray(np.rot90(rainy)).save(tmp_path / "turned.png", exif=exif, icc_profile=profile)
+    assert command("turned.png")[0] == 0
+    with Image.open(tmp_path / "out/turned.png") as image:
+        np.testing.assert_array_equal(np.array(image), restored)
+        assert ExifTags.Base.Orientation not in image.getexif()
+        assert image.getexif()[ExifTags.Base.Model] == "a camera"
+        assert image.info["icc_profile"] == profile
+
+
+def test_transparency_and_grey_are_kept(command, tmp_path, rainy, restored):
+    alpha = np.full(rainy.shape[:2], 255, np.uint8)
+    alpha[:20] = 7
+    Image.fromarray(np.dstack([rainy, alpha])).save(tmp_path / "clear.png")
+    Image.fromarray(rainy).convert("L").save(tmp_path / "grey.jpg")
+    assert command("clear.png", "grey.jpg")[0] == 0
+    with Image.open(tmp_path / "out/clear.png") as image:
+        np.testing.assert_array_equal(np.array(image), np.dstack([restored, alpha]))
+    with Image.open(tmp_path / "out/grey.jpg") as image:
+        assert (image.mode, image.size) == ("L", (200, 150))
+
+
+def test_sixteen_bits_are_refused_and_nothing_is_left(command, tmp_path):
+    Image.fromarray(np.zeros((20, 20), np.uint16)).save(tmp_path / "deep.png")
+    code, _, err = command("deep.png")
+    assert (code, "deep.png has more than 8 bits per channel" in err) == (1, True)
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_patterns_and_comparisons(command, tmp_path, rainy, restored):
+    for name in ("a1.png", "a2.png", "b1.png"):
+        Image.fromarray(rainy).save(tmp_path / name)
+    assert command("a*.png", "--compare")[0] == 0
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["a1.png", "a2.png", "compared"]
+    np.testing.assert_array_equal(read_rgb(tmp_path / "out/compared/a1.png"), np.hstack([rainy, restored]))
+    code, _, err = command("c*.png")
+    assert (code, "c*.png does not exist" in err) == (2, True)
+
+
+def test_little_memory_gives_the_same_picture(command, tmp_path):
+    rainy = add_rain(photograph("astronaut"), Rain(density=0.0016), np.random.default_rng(0))
+    Image.fromarray(rainy).save(tmp_path / "a.png")
+    assert command("a.png", "--memory", "0.001")[0] == 0
+    whole = Derainer.from_pretrained()(rainy)
+    assert np.abs(whole.astype(int) - read_rgb(tmp_path / "out/a.png")).max() <= 1
+    code, _, err = command("a.png", "--memory", "-1")
+    assert (code, "--memory must be positive" in err) == (2, True)
+
+
+def test_four_orientations_are_better_than_one(command, tmp_path, rainy, restored):
+    Image.fromarray(rainy).save(tmp_path / "a.png")
+    assert command("a.png", "--ensemble")[0] == 0
+    clean = photograph("chelsea")[:150, :200]
+    one, four = (score(image, clean)["y-matlab"]["psnr"] for image in (restored, read_rgb(tmp_path / "out/a.png")))
+    assert four > one
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "webm", "mkv"])
+def test_a_video_keeps_its_sound_and_its_times(command, tmp_path, rainy, restored, suffix):
+    av = pytest.importorskip("av")
+    write_video(av, tmp_path / f"rain.{suffix}", rainy, frames=3)
+    assert command(f"rain.{suffix}")[0] == 0
+    assert [file.name for file in (tmp_path / "out").iterdir()] == [f"rain.{suffix}"]
+    before, after = (read_video(av, folder / f"rain.{suffix}") for folder in (tmp_path, tmp_path / "out"))
+    assert len(after["frames"]) == 3
+    np.testing.assert_allclose(after["times"], before["times"], atol=1e-3)
+    assert after["sound"] == before["sound"]
+    for frame in after["frames"]:
+        assert np.abs(frame.astype(int) - restored).mean() < 4
+
+
+def test_a_damaged_video_is_reported(command, tmp_path):
+    pytest.importorskip("av")
+    (tmp_path / "rain.mp4").write_bytes(b"no video")
+    code, _, err = command("rain.mp4")
+    assert (code, "cannot restore video" in err) == (1, True)
+    assert not list((tmp_path / "out").iterdir())
+
+
+def write_video(av, path, image, frames):
+    """A still picture at uneven times, with a tone."""
+    webm = path.suffix == ".webm"
+    with av.open(str(path), "w") as file:
+        pictures = file.add_stream("libvpx-vp9" if webm else "libx264", rate=10, options={"crf": "10", "b:v": "0"})
+        pictures.height, pictures.width = image.shape[:2]
+        pictures.pix_fmt = "yuv420p"
+        tone = file.add_stream("libopus" if webm else "aac", rate=48000)
+        for i in range(frames):
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            frame.pts = i * i
+            file.mux(pictures.encode(frame))
+        file.mux(pictures.encode())
+        wave = np.sin(np.arange(960) / 10).astype(np.float32)[None]
+        for i in range(20):
+            sound = av.AudioFrame.from_ndarray(wave, format="fltp", layout="mono")
+            sound.sample_rate, sound.pts = 48000, 960 * i
+            file.mux(tone.encode(sound))
+        file.mux(tone.encode())
+
+
+def read_video(av, path):
+    with av.open(str(path)) as file:
+        found = {"frames": [], "times": [], "sound": []}
+        for packet in file.demux():
+            if packet.stream.type == "audio":
+                found["sound"] += [bytes(packet)] if packet.size else []
+                continue
+            for frame in packet.decode():
+                found["frames"].append(frame.to_ndarray(format="rgb24"))
+                found["times"].append(float(frame.pts * frame.time_base))
+        return found

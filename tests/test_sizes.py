@@ -1,0 +1,98 @@
+"""Few programs serve many sizes, and give what a program made to measure gives."""
+
+import dataclasses
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from autoderain_jax import Derainer
+from autoderain_jax.blocks import Extent
+from autoderain_jax.genotype import Genotype
+from autoderain_jax.network import DerainNet, NetworkConfig
+from autoderain_jax.sizes import Sizes
+
+MOST = 10**7
+
+
+@pytest.mark.parametrize("pool_window", [None, 12, 64])
+def test_an_image_in_a_larger_array_is_restored_as_alone(pool_window):
+    config = NetworkConfig(width=4, blocks=(2, 2), reduction=2)
+    rows = [("conv3x3", "conv5x5"), ("dilated3x3", "separable3x3"), ("separable_dilated3x3", "conv3x3")]
+    blocks = {
+        name: {"conv_a": rows[i % 3][0], "conv_b": rows[i % 3][1], "se": ("on", "off")[i % 4 == 3]}
+        for i, name in enumerate(config.block_names())
+    }
+    network = DerainNet(config, Genotype(blocks).choices, pool_window)
+    image = jax.random.uniform(jax.random.key(0), (2, 24, 34, 3))
+    params = jax.jit(network.init)(jax.random.key(1), image)
+    # Trained weights are not zero anywhere, neither are biases.
+    leaves, treedef = jax.tree.flatten(params)
+    params = treedef.unflatten(
+        [leaf + 0.1 * jax.random.normal(jax.random.key(i), leaf.shape) for i, leaf in enumerate(leaves)]
+    )
+    larger = jnp.pad(image, ((0, 0), (0, 16), (0, 30), (0, 0)))
+    extent = Extent(jnp.int32(24), jnp.int32(34))
+    restored = jax.jit(lambda *args: network.apply(*args, extent=extent))(params, larger)
+    alone = jax.jit(network.apply)(params, image)
+    assert float(jnp.abs(alone - image).max()) > 0.1
+    chex.assert_trees_all_close(restored[:, :24, :34], alone, atol=1e-5)
+
+
+def test_a_hundred_sizes_need_a_handful_of_programs():
+    draw = np.random.RandomState(0)
+    sizes = Sizes(4, price=3 * 10**6)
+    images = [tuple(4 * int(side) for side in draw.randint(50, 250, 2)) for _ in range(100)]
+    chosen = [sizes.choose(size, MOST) for size in images]
+    assert all(c >= s for pair, size in zip(chosen, images, strict=True) for c, s in zip(pair, size, strict=True))
+    programs = set(chosen)
+    assert len(programs) <= 10
+    spent = sum(h * w for h, w in chosen) + 3 * 10**6 * len(programs)
+    assert spent < 3 * sum(h * w for h, w in images)
+
+
+def test_sizes_that_return_get_programs_made_to_measure():
+    sizes = Sizes(4, price=10**6)
+    assert [sizes.choose(size, MOST) for size in [(320, 480), (480, 320), (480, 480)]] == [
+        (320, 480),
+        (480, 320),
+        (480, 480),
+    ]
+    seen = [sizes.choose((300, 300), MOST) for _ in range(50)]
+    assert seen[0] == (320, 480)
+    assert seen[-1] == (300, 300)
+
+
+def test_no_program_is_larger_than_memory_allows():
+    sizes = Sizes(4, price=10**12)
+    for side in (400, 404, 408, 412):
+        assert sizes.choose((side, side), 420**2) == (side, side)
+
+
+def test_an_image_is_the_same_whatever_came_before_it():
+    model = Derainer.from_pretrained().model
+    image = np.random.RandomState(0).randint(256, size=(61, 83, 3)).astype(np.uint8)
+    alone, later = Derainer(model), Derainer(model)
+    for shape in [(70, 90, 3), (90, 70, 3), (120, 120, 3)]:
+        later(np.zeros(shape, np.uint8))
+    programs = set(later.programs)
+    difference = np.abs(alone(image).astype(int) - later(image))
+    assert later.programs == programs
+    assert (64, 84) not in programs
+    assert difference.max() <= 1
+    assert (difference > 0).mean() < 1e-3
+
+
+def test_what_cannot_be_cleared_inside_runs_as_it_is():
+    model = Derainer.from_pretrained().model
+    block = next(iter(model.config.block_names()))
+    blocks = {**model.genotype.blocks, block: {**model.genotype.blocks[block], "conv_a": "conv_relu_conv"}}
+    genotype = Genotype(blocks)
+    network = DerainNet(model.config, genotype.choices)
+    params = jax.jit(network.init)(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))["params"]
+    derainer = Derainer(dataclasses.replace(model, genotype=genotype, params=params))
+    for side in (40, 36, 32, 28):
+        derainer(np.zeros((side, side, 3), np.uint8))
+    assert derainer.programs == {(side, side) for side in (40, 36, 32, 28)}
