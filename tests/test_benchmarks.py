@@ -9,6 +9,7 @@ import pytest
 
 from autoderain_jax.errors import InputError
 from experiments.benchmark import steps
+from experiments.benchmark.inference import InferenceConfig, inference
 from experiments.benchmark.memory import MemoryConfig, memory
 from experiments.benchmark.speed import SpeedConfig, speed
 from experiments.benchmark.timing import ratio
@@ -97,3 +98,21 @@ def test_prediction_says_what_to_lower_when_it_will_not_fit(monkeypatch):
     assert predict(compiled, 8_000_000) == "predicted peak memory: 8 MB of 10 MB"
     monkeypatch.setattr("experiments.programs.device_memory", lambda: 1_000_000)
     assert "will not fit: lower --batch, --patch" in predict(compiled, 8_000_000)
+
+
+def test_inference_tells_time_memory_and_the_share_of_the_peak(capsys):
+    rows = inference(InferenceConfig(presets=("tiny",), sizes=("50x41", "100x82"), rounds=3, json=True))
+    assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == rows
+    assert [(row["dtype"], row["height"]) for row in rows] == [
+        (d, h) for d in ("float32", "bfloat16") for h in (41, 82)
+    ]
+    for row in rows:
+        assert row["milliseconds"] > 0
+        assert 0 < row["share_of_peak"] < 1
+        assert row["peak_bytes"] is None or row["peak_bytes"] > 10**8
+
+
+@pytest.mark.parametrize("size", ["50", "0x10", "ax3", "-3x4"])
+def test_inference_refuses_senseless_sizes(size):
+    with pytest.raises(InputError, match="--sizes needs WIDTHxHEIGHT"):
+        inference(InferenceConfig(sizes=(size,)))

@@ -6,11 +6,17 @@ import sys
 
 from autoderain_jax.errors import InputError
 from experiments import command
+from experiments.benchmark.inference import InferenceConfig, inference
 from experiments.benchmark.memory import MemoryConfig, memory
 from experiments.benchmark.pipeline import PipelineConfig, pipeline
 from experiments.benchmark.speed import SpeedConfig, speed
 
-BENCHMARKS = {"memory": (MemoryConfig, memory), "speed": (SpeedConfig, speed), "pipeline": (PipelineConfig, pipeline)}
+BENCHMARKS = {
+    "memory": (MemoryConfig, memory),
+    "speed": (SpeedConfig, speed),
+    "inference": (InferenceConfig, inference),
+    "pipeline": (PipelineConfig, pipeline),
+}
 
 
 def main() -> None:
