@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
 from autoderain_jax import Derainer, InputError, Model
 from autoderain_jax.checkpoints import Checkpoints
@@ -121,3 +122,45 @@ def test_genotype_of_a_model_can_be_edited_by_hand(model, tmp_path):
     text = (tmp_path / "genotype.json").read_text().replace('"se": "on"', '"se": "off"')
     (tmp_path / "genotype.json").write_text(text)
     assert all(row["se"] == "off" for row in Genotype.load(tmp_path / "genotype.json").blocks.values())
+
+
+def test_derainer_takes_what_people_have(model):
+    derainer = Derainer(model)
+    images = np.random.RandomState(0).randint(256, size=(2, 20, 14, 3)).astype(np.uint8)
+    expected = [derainer(image) for image in images]
+    np.testing.assert_array_equal(derainer(images), expected)
+    np.testing.assert_array_equal(derainer(list(images)), expected)
+    restored = derainer(Image.fromarray(images[0]).convert("RGBA"))
+    assert restored.mode == "RGB"
+    np.testing.assert_array_equal(np.array(restored), expected[0])
+
+
+def test_four_orientations_are_averaged(model):
+    image = np.random.RandomState(0).randint(256, size=(22, 14, 3)).astype(np.uint8)
+    one, four = Derainer(model), Derainer(model, ensemble=True)
+    turns = np.s_[:], np.s_[::-1], np.s_[:, ::-1], np.s_[::-1, ::-1]
+    mean = np.mean([one(image[turn])[turn] for turn in turns], 0)
+    assert (four(image) != one(image)).any()
+    np.testing.assert_array_equal(four(image), np.rint(mean))
+
+
+def test_models_go_to_the_hub_and_come_from_it(model, tmp_path, monkeypatch):
+    hub = pytest.importorskip("autoderain_jax.hub")
+    image = np.random.RandomState(0).randint(256, size=(20, 14, 3)).astype(np.uint8)
+    expected = Derainer(model)(image)
+    Derainer(model).save_pretrained(tmp_path / "plain")
+    derainer = hub.HubDerainer.from_pretrained(tmp_path / "plain")
+    derainer.save_pretrained(tmp_path / "repository")
+    assert {"README.md", *hub.FILES} <= {path.name for path in (tmp_path / "repository").iterdir()}
+
+    def download(name, allow_patterns, revision, **options):
+        assert (name, tuple(allow_patterns), revision) == ("me/derainer", hub.FILES, "v1")
+        return str(tmp_path / "repository")
+
+    monkeypatch.setattr(hub, "snapshot_download", download)
+    monkeypatch.setattr("huggingface_hub.hub_mixin.hf_hub_download", lambda **options: str(tmp_path / "none.json"))
+    (tmp_path / "none.json").write_text("{}")
+    loaded = hub.HubDerainer.from_pretrained("me/derainer", revision="v1", ensemble=True)
+    assert loaded.ensemble
+    np.testing.assert_array_equal(loaded.with_params(model.params).model.id, model.id)
+    np.testing.assert_array_equal(Derainer(loaded.model)(image), expected)

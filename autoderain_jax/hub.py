@@ -1,0 +1,62 @@
+"""Models on the Hugging Face Hub; needs ``huggingface_hub``, the extra ``hub``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import ModelCard, ModelHubMixin, snapshot_download
+
+from autoderain_jax.derainer import Derainer
+from autoderain_jax.model import Model
+
+FILES = ("model.json", "weights.safetensors")
+"""Of a repository, what is downloaded: neither is code."""
+
+
+CARD = """---
+library_name: autoderain-jax
+pipeline_tag: image-to-image
+tags: [deraining, image-restoration, jax]
+---
+
+# A network that removes rain from photographs
+
+{parameters:,} weights, found and trained by AutoDerain-JAX; what on, by `training` in `model.json`.
+
+    from autoderain_jax.hub import HubDerainer
+
+    restored = HubDerainer.from_pretrained("THIS REPOSITORY")(image)
+"""
+
+
+class HubDerainer(ModelHubMixin, Derainer):
+    """A ``Derainer`` that ``from_pretrained`` also loads from the Hub, and ``push_to_hub`` uploads.
+
+    Example:
+      HubDerainer.from_pretrained("runs/retrain/model").push_to_hub("me/derainer")
+      derainer = HubDerainer.from_pretrained("me/derainer")
+    """
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> HubDerainer:
+        """Keeps the mixin from making a configuration of arguments: ``model.json`` is that."""
+        del args, kwargs
+        return object.__new__(cls)
+
+    def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
+        """The card of a repository that has none yet."""
+        del args, kwargs
+        return ModelCard(CARD.format(parameters=self.model.parameters))
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        self.model.save(save_directory)
+
+    @classmethod
+    def _from_pretrained(cls, *, model_id: str, token: Any = None, **options: Any) -> HubDerainer:
+        named = ("revision", "cache_dir", "force_download", "local_files_only")
+        download = {name: options.pop(name) for name in named if name in options}
+        if Path(model_id).is_dir():
+            folder = model_id
+        else:
+            folder = snapshot_download(model_id, token=token, allow_patterns=list(FILES), **download)
+        return cls(Model.load(folder), **options)
