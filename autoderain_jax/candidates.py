@@ -2,7 +2,7 @@
 
 A linear candidate that fits a 5x5 window *is* a 5x5 kernel: a 3x3 one padded with zeros, a dilated one spread with
 holes, a separable one its depthwise times its pointwise part. It can therefore be embedded in a dense kernel, and a
-dense kernel can be projected on it. What the search makes of that is in ``search_space``.
+dense kernel can be projected on it. What the search makes of that is in ``kernel_space``.
 
 A candidate of your own is one function, see ``add_candidate``. All candidates are ours; the paper's are not known.
 """
@@ -190,9 +190,12 @@ def add_candidate(build: Callable[[int], nn.Module]) -> Callable[[int], nn.Modul
     The module maps (b, h, w, features) to the same shape and has no state but its weights.
 
     Raises:
-      InputError: another function has added a candidate of this name, or it is one of ours.
+      InputError: another function has added a candidate of this name, or it is one of ours, or one that a choice's
+        weights need.
     """
     name = build.__name__
+    if name in ("shared", "bias"):
+        raise InputError(f"a candidate cannot be called {name!r}: choose another name for the function")
     known = CANDIDATES.get(name)
     if known is not None and getattr(getattr(known, "build", None), "__code__", None) != build.__code__:
         raise InputError(f"there is a candidate {name!r} already: choose another name for the function")

@@ -19,7 +19,7 @@ from autoderain_jax.candidates import candidate
 from autoderain_jax.model import Model
 from autoderain_jax.network import DerainNet
 from autoderain_jax.sizes import PRICE, PRICES, Size, Sizes
-from autoderain_jax.tiles import STEP, largest_tile, memory_limit, reach, spans
+from autoderain_jax.tiles import largest_tile, margin_of, memory_limit, reach, spans, tile_side
 
 PRETRAINED = Path(__file__).parent / "pretrained"
 """The model that comes with the package."""
@@ -28,7 +28,9 @@ PRETRAINED = Path(__file__).parent / "pretrained"
 class Derainer:
     """Removes rain from images of any size, in tiles where they would take too much memory.
 
-    Programs are compiled for few sizes, see ``sizes``, and images of others run in larger ones, with the same result.
+    Programs are compiled for few sizes, see ``sizes``, and images of others run in larger ones: the result is the same
+    but for rounding. So it is in tiles that are four times as large as the network looks far; smaller ones overlap by
+    a quarter.
 
     Example:
       derainer = Derainer.from_pretrained()
@@ -36,7 +38,8 @@ class Derainer:
 
     Args:
       model: the network and its weights.
-      memory: bytes that restoring an image may take; by default a quarter of what the device has.
+      memory: bytes that restoring an image may take, as far as tiles of 256 pixels allow; by default a quarter of what
+        the device has.
       ensemble: restore the image as it is, mirrored and upside down, and take the mean: a little better, four times
         slower. Not turned by a quarter: networks that were trained on rain that falls do not see it then.
 
@@ -49,14 +52,13 @@ class Derainer:
         self.model, self.ensemble = model, ensemble
         network = model.network()
         self._restore = jax.jit(lambda *args: _restore(network, *args))
-        self._sizes = Sizes(model.config.stride, PRICES.get(jax.default_backend(), PRICE))
+        self._sizes = _sizes(model)
         # Only inside of linear choices it is known what to clear.
         rows = model.genotype.blocks.values()
         self._clears = all(candidate(row[name]).linear for row in rows for name in ("conv_a", "conv_b"))
         self.programs: set[Size] = set()
         self._variables = jax.device_put({"params": model.params})
-        stride = model.config.stride
-        self._margin = -(-reach(model.config, model.genotype, model.pool_window) // stride) * stride
+        self._reach = reach(model.config, model.genotype, model.pool_window)
         self._tile = largest_tile(model.config, memory_limit() if memory is None else memory)
 
     @classmethod
@@ -77,6 +79,8 @@ class Derainer:
         other = copy.copy(self)
         other.model = dataclasses.replace(self.model, params=params)
         other._variables = {"params": params}
+        # What is restored must not depend on what was before.
+        other._sizes = _sizes(self.model)
         return other
 
     @overload
@@ -116,17 +120,15 @@ class Derainer:
         return np.rint(np.mean(restored, 0, dtype=np.float32)).astype(np.uint8)
 
     def _within_memory(self, image: np.ndarray) -> np.ndarray:
-        # With smaller tiles most of the work would be done on what they overlap by.
-        least = 2 * self._margin + STEP
         while True:
-            tile = max(self._tile, least)
             try:
-                return self._in_tiles(image, tile)
+                return self._in_tiles(image, self._tile)
             except jax.errors.JaxRuntimeError as error:
-                tried = min(tile, math.isqrt(image.shape[0] * image.shape[1]))
-                if "RESOURCE_EXHAUSTED" not in str(error) or tried <= least:
+                tried = min(self._tile, math.isqrt(image.shape[0] * image.shape[1]))
+                smaller = tile_side(self.model.config, tried // 2)
+                if "RESOURCE_EXHAUSTED" not in str(error) or tried <= smaller:
                     raise
-                self._tile = tried // 2 // STEP * STEP
+                self._tile = smaller
 
     def _in_tiles(self, image: np.ndarray, tile: int) -> np.ndarray:
         height, width = image.shape[:2]
@@ -135,9 +137,9 @@ class Derainer:
         padded = np.pad(image, (*pad, (0, 0)), "reflect")
         if height * width <= tile**2:
             return self._run(padded, tile)[:height, :width]
-        restored = np.empty_like(padded)
-        for row in spans(padded.shape[0], tile, self._margin):
-            for column in spans(padded.shape[1], tile, self._margin):
+        restored, margin = np.empty_like(padded), margin_of(self.model.config, tile, self._reach)
+        for row in spans(padded.shape[0], tile, margin):
+            for column in spans(padded.shape[1], tile, margin):
                 part = self._run(padded[row.whole, column.whole], tile)
                 restored[row.counting, column.counting] = part[row.inner, column.inner]
         return restored[:height, :width]
@@ -151,6 +153,10 @@ class Derainer:
         self.programs.add(size)
         restored = self._restore(self._variables, image, np.int32(height), np.int32(width))
         return np.asarray(restored)[:height, :width]
+
+
+def _sizes(model: Model) -> Sizes:
+    return Sizes(model.config.stride, PRICES.get(jax.default_backend(), PRICE))
 
 
 def _restore(network: DerainNet, variables: Mapping[str, Any], image: jax.Array, height, width) -> jax.Array:

@@ -7,7 +7,7 @@ from typing import Any
 
 from huggingface_hub import ModelCard, ModelHubMixin, snapshot_download
 
-from autoderain_jax.derainer import Derainer
+from autoderain_jax.derainer import PRETRAINED, Derainer
 from autoderain_jax.model import Model
 
 FILES = ("model.json", "weights.safetensors")
@@ -52,11 +52,35 @@ class HubDerainer(ModelHubMixin, Derainer):
         self.model.save(save_directory)
 
     @classmethod
-    def _from_pretrained(cls, *, model_id: str, token: Any = None, **options: Any) -> HubDerainer:
-        named = ("revision", "cache_dir", "force_download", "local_files_only")
-        download = {name: options.pop(name) for name in named if name in options}
-        if Path(model_id).is_dir():
-            folder = model_id
-        else:
-            folder = snapshot_download(model_id, token=token, allow_patterns=list(FILES), **download)
-        return cls(Model.load(folder), **options)
+    def from_pretrained(
+        cls,
+        path: str | Path | None = None,
+        *,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        cache_dir: str | Path | None = None,
+        force_download: bool = False,
+        local_files_only: bool = False,
+        **options: Any,
+    ) -> HubDerainer:
+        """Loads a model folder, or a repository on the Hub; without either, the model that comes with the package.
+
+        Args:
+          path: the folder, or ``user/name`` of the repository.
+          revision, token, cache_dir, force_download, local_files_only: of the download, as for ``snapshot_download``.
+          **options: as for ``Derainer``.
+
+        Raises:
+          InputError: the folder is incomplete or of another version.
+        """
+        if path is not None and not Path(path).is_dir():
+            path = snapshot_download(
+                str(path),
+                allow_patterns=list(FILES),
+                revision=revision,
+                token=token,
+                cache_dir=cache_dir,
+                force_download=force_download,
+                local_files_only=local_files_only,
+            )
+        return cls(Model.load(PRETRAINED if path is None else path), **options)

@@ -62,7 +62,7 @@ class _Graph:
 
     def constant(self, value: Any, dtype: str = "float32") -> str:
         name = f"c{len(self.constants)}"
-        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(value, dtype), name))
+        self.constants.append(numpy_helper.from_array(np.array(value, dtype, order="C"), name))
         return name
 
     def ints(self, *values: int) -> str:
@@ -72,14 +72,10 @@ class _Graph:
         """As ``derainer`` and ``DerainNet.__call__`` do it."""
         rainy = self.op("Div", self.op("Cast", "image", to=TensorProto.FLOAT), self.constant(255.0))
         rainy = self.op("Unsqueeze", self.op("Transpose", rainy, perm=[2, 0, 1]), self.ints(0))
-        size = self.op("Shape", rainy, start=2)
-        stride = self.ints(self._model.config.stride)
-        more = self.op("Mod", self.op("Neg", size), stride)
-        pads = self.op("Concat", self.ints(0, 0, 0, 0, 0, 0), more, axis=0)
-        x = self.op("Pad", rainy, pads, mode="reflect")
+        x = self.reflect(self.reflect(rainy, HEIGHT), WIDTH)
         x = self.body(self.conv(x, self._params["stem"]))
         x = self.conv(x, self._params["head"])
-        x = self.op("Slice", x, self.ints(0, 0), size, self.ints(2, 3))
+        x = self.op("Slice", x, self.ints(0, 0), self.op("Shape", rainy, start=2), self.ints(HEIGHT, WIDTH))
         restored = self.op("Clip", self.op("Add", rainy, x), self.constant(0.0), self.constant(1.0))
         restored = self.op("Round", self.op("Mul", restored, self.constant(255.0)))
         restored = self.op("Transpose", self.op("Squeeze", restored, self.ints(0)), perm=[1, 2, 0])
@@ -141,6 +137,16 @@ class _Graph:
 
     def oihw(self, kernel: Any) -> str:
         return self.constant(np.asarray(kernel).transpose(3, 2, 0, 1))
+
+    def reflect(self, x: str, axis: int) -> str:
+        """Padded by reflection to a multiple of the stride; ONNX's own does not pad the narrowest of images."""
+        zero, one, stride = (self.constant(n, "int64") for n in (0, 1, self._model.config.stride))
+        length = self.op("Squeeze", self.op("Shape", x, start=axis, end=axis + 1))
+        padded = self.op("Add", length, self.op("Mod", self.op("Neg", length), stride))
+        twice = self.op("Sub", self.op("Add", length, length), self.constant(2, "int64"))
+        period = self.op("Max", twice, one)
+        there = self.op("Mod", self.op("Range", zero, padded, one), period)
+        return self.op("Gather", x, self.op("Min", there, self.op("Sub", period, there)), axis=axis)
 
     def window_mean(self, x: str, axis: int, window: int) -> str:
         """As ``blocks.window_mean``, along one axis."""

@@ -1,5 +1,8 @@
 """Images too large for memory in tiles, which overlap by as far as the network looks: the result is that of the whole.
 
+A deep network with squeeze-and-excitation looks over a thousand pixels far, if ever so little. As overlaps are computed
+twice, they take a quarter of a tile at each end at most.
+
 All ours.
 """
 
@@ -19,7 +22,9 @@ MAPS = 6
 """Feature maps of full resolution and the network's width that restoring an image takes at its peak, in float32. XLA's
 analysis gives 5.1 for the packaged model, at any size."""
 STEP = 64
-"""Sides of tiles are multiples of so many pixels, or of the network's stride, a power of two."""
+"""Sides of tiles are multiples of so many pixels, or of four times the network's stride, all powers of two."""
+LEAST = 256
+"""Side of the smallest tiles in pixels."""
 SHARE = 0.25
 """Of the device's memory, or of the machine's where the device is the CPU, restoring an image may take so much."""
 
@@ -48,21 +53,26 @@ class Span(NamedTuple):
         return slice(self.first - self.start, self.last - self.start)
 
 
-def reach(config: NetworkConfig, genotype: Genotype, pool_window: int) -> int:
+def reach(config: NetworkConfig, genotype: Genotype, pool_window: int) -> int | None:
     """How far, in pixels, a restored pixel may depend on the rainy ones: half the receptive field, at most.
 
     Args:
       config: shape of the network.
-      genotype: its architecture; a candidate that is not linear counts as a window of 5x5.
+      genotype: its architecture.
       pool_window: side of the window that squeeze-and-excitation pools over, in pixels.
+
+    Returns:
+      None if it is not known, as with candidates that are not linear.
     """
     # Stem and head, and on every level below two pixels that are resampled together on the way down and up.
     total = 2 + sum(2 * 2**level for level in range(1, len(config.blocks)))
     pooled = 0
     for block, level in config.block_names().items():
         row = genotype.blocks[block]
-        for name in ("conv_a", "conv_b"):
-            total += (max(getattr(candidate(row[name]), "extent", (5, 5))) // 2) * 2**level
+        for chosen in (candidate(row["conv_a"]), candidate(row["conv_b"])):
+            if not chosen.linear:
+                return None
+            total += max(chosen.extent) // 2 * 2**level
         if row["se"] == "on":
             pooled = max(pool_window // 2, 2**level)
             total += pooled
@@ -72,9 +82,19 @@ def reach(config: NetworkConfig, genotype: Genotype, pool_window: int) -> int:
 
 def largest_tile(config: NetworkConfig, limit: int) -> int:
     """Side in pixels of the largest square tile that takes at most ``limit`` bytes, or of the smallest there is."""
-    step = max(STEP, config.stride)
-    side = int((limit / (MAPS * 4 * config.width)) ** 0.5)
-    return max(side // step * step, step)
+    return tile_side(config, int((limit / (MAPS * 4 * config.width)) ** 0.5))
+
+
+def tile_side(config: NetworkConfig, most: int) -> int:
+    """The largest side in pixels that a tile can have and is not more than ``most``, or the smallest there is."""
+    step = max(STEP, 4 * config.stride)
+    return max(most // step * step, -(-LEAST // step) * step)
+
+
+def margin_of(config: NetworkConfig, tile: int, reach: int | None) -> int:
+    """Pixels of a tile that do not count where it has a neighbour: as far as the network looks, or a quarter of it."""
+    needed = tile if reach is None else -(-reach // config.stride) * config.stride
+    return min(needed, tile // 4)
 
 
 def spans(length: int, tile: int, margin: int) -> Iterator[Span]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from pathlib import Path
 
@@ -23,7 +24,8 @@ class Photo:
       rgb: uint8 (h, w, 3).
       alpha: uint8 (h, w), None where it is opaque.
       grey: whether its file has grey pixels.
-      info: its colour profile (``icc_profile``) and its EXIF data (``exif``), where it has them.
+      info: its colour profile (``icc_profile``) and its EXIF data (``exif``), where it has them; not those of TIFF
+        files, which are also what tells of the pixels there.
     """
 
     rgb: np.ndarray
@@ -40,9 +42,11 @@ class Photo:
     def _of(cls, image: Image.Image) -> Photo:
         alpha = np.array(image.convert("RGBA").getchannel("A")) if image.has_transparency_data else None
         info = {"icc_profile": image.info["icc_profile"]} if image.info.get("icc_profile") else {}
-        if image.info.get("exif"):
-            # Written anew, which leaves out the small picture that it may hold: that is not restored.
-            info["exif"] = image.getexif().tobytes()
+        with contextlib.suppress(Exception):
+            # Written anew, which leaves out the small picture that it may hold, as that is not restored. Where cameras
+            # wrote what the standard does not know, Pillow may be unable to; the photograph matters more.
+            if image.info.get("exif"):
+                info["exif"] = image.getexif().tobytes()
         return cls(np.array(image.convert("RGB")), alpha, image.mode in ("1", "L", "LA"), info)
 
     def save(self, path: Path) -> None:

@@ -78,12 +78,12 @@ def say(sentence: str) -> None:
 
 
 def finite(value: Any) -> Any:
-    """The same JSON value with null for infinity, the PSNR of a perfect image, which JSON does not have."""
+    """The same JSON value with null for what JSON does not have: infinity, the PSNR of a perfect image, and NaN."""
     if isinstance(value, dict):
         return {name: finite(part) for name, part in value.items()}
     if isinstance(value, list | tuple):
         return [finite(part) for part in value]
-    return None if isinstance(value, float) and math.isinf(value) else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def console(stderr: bool = False) -> Console:

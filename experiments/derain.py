@@ -27,7 +27,7 @@ COMPARED = "compared"
 class DerainConfig:
     """Remove rain from photographs and videos. Each output keeps its input's name.
 
-    Colour profiles, EXIF data and transparency are kept; photographs come out upright.
+    Colour profiles, EXIF data (but of TIFF files) and transparency are kept; photographs come out upright.
     """
 
     inputs: Annotated[tuple[Path, ...], tyro.conf.Positional]
@@ -84,7 +84,7 @@ def _restore(path: Path, target: Path, derainer: Derainer, compare: bool) -> Non
     restored = dataclasses.replace(photo, rgb=derainer(photo.rgb))
     restored.save(target)
     if compare:
-        both = Photo(np.concatenate([photo.rgb, restored.rgb], 1), info=photo.info)
+        both = Photo(np.concatenate([photo.rgb, restored.rgb], 1), grey=photo.grey, info=photo.info)
         both.save(target.parent / COMPARED / target.name)
 
 
@@ -97,11 +97,14 @@ def _targets(config: DerainConfig) -> dict[Path, Path]:
         target = config.output / file.name
         if file.suffix.lower() not in SUFFIXES and not video.is_video_name(file):
             raise InputError(f"input {file} is not of a known type ({', '.join((*SUFFIXES, *video.SUFFIXES))})")
-        if target.resolve() == file.resolve():
-            raise InputError(f"--output {config.output} would overwrite the input {file}")
         if target in targets.values() and file not in targets:
             raise InputError(f"two inputs are named {file.name}: restore them into different folders")
         targets[file] = target
+    written = {target.resolve() for target in targets.values()}
+    if config.compare:
+        written |= {(target.parent / COMPARED / target.name).resolve() for target in targets.values()}
+    if overwritten := [file for file in targets if file.resolve() in written]:
+        raise InputError(f"--output {config.output} would overwrite the input {overwritten[0]}")
     if any(map(video.is_video_name, targets)):
         video.require_av()
     folder = config.output / COMPARED if config.compare else config.output

@@ -67,7 +67,7 @@ class EvaluateConfig:
     against: Path | None = None
     """scores.csv of another method on the same images: the differences, image by image, are summed up."""
     name: str | None = None
-    """What the tables call it. Default: the name of the folder that is scored."""
+    """What the tables call it. Default: the name of the folder that is scored, or of that above a folder model."""
     sheet: int = 3
     """So many images of the best and of the worst, by y-matlab PSNR, are shown on sheet.png; 0: none."""
 
@@ -93,8 +93,12 @@ def evaluate(config: EvaluateConfig) -> dict:
     """
     if config.sheet < 0:
         raise InputError(f"--sheet must not be negative, not {config.sheet}")
+    source, names, cases = _cases(config)
     others = None if config.against is None else scores.read(config.against)
-    source, cases = _cases(config)
+    if others is not None and (missing := sorted(set(names) ^ others.keys())):
+        raise InputError(
+            f"--against {config.against} does not score the same images: {missing[0]} is in one of the two only"
+        )
     console = command.console()
     rows, inputs, digests, clean_digests, seconds = [], [], [], [], []
     progress = track(cases, "scoring", total=len(cases), console=console, disable=not console.is_terminal)
@@ -112,7 +116,7 @@ def evaluate(config: EvaluateConfig) -> dict:
     if seconds:
         result["seconds"] = float(np.median(seconds))
     if others is not None:
-        result["against"] = {"file": str(config.against), "protocols": scores.paired(rows, others, config.against)}
+        result["against"] = {"file": str(config.against), "protocols": scores.paired(rows, others)}
     result["clean_fingerprint"] = fingerprint(clean_digests)
     if inputs:
         result["input"] = scores.means(inputs)
@@ -126,7 +130,7 @@ def evaluate(config: EvaluateConfig) -> dict:
 
 
 def _cases(config: EvaluateConfig):
-    """What is scored, for ``scores.json``, and a list of functions that each produce a ``Case``."""
+    """What is scored, for ``scores.json``; the names of the images; and functions that each produce a ``Case``."""
     if (config.predictions is None) != (config.targets is None):
         raise InputError("--predictions and --targets belong together: give both")
     if (config.model is None) == (config.predictions is None):
@@ -134,7 +138,7 @@ def _cases(config: EvaluateConfig):
     if config.predictions is not None:
         files = matched_files(config.predictions, config.targets)
         source = {"predictions": str(config.predictions), "targets": str(config.targets)}
-        return source, [_file_case(*names) for names in files]
+        return source, [name for name, *_ in files], [_file_case(*names) for names in files]
     if not 0 <= config.held_out < 1:
         raise InputError(f"--held-out must be in [0, 1), not {config.held_out}")
     parts = find_data(config.data, config.data_root)
@@ -157,7 +161,8 @@ def _cases(config: EvaluateConfig):
         "parameters": model.parameters,
         "macs_per_pixel": network_macs(model.config, model.genotype.choices),
     }
-    return source, [_model_case(derainer, pairs, i) for i in range(len(pairs))]
+    indices = range(len(pairs))
+    return source, [pairs[i].name for i in indices], [_model_case(derainer, pairs, i) for i in indices]
 
 
 def _file_case(name: str, restored: Path, clean: Path):
@@ -198,7 +203,8 @@ def _flat(scores: dict[str, dict[str, float]]) -> dict[str, float]:
 
 def _write(config: EvaluateConfig, rows: list[dict], result: dict) -> None:
     folder = config.workdir
-    name = config.name or (config.predictions or config.model).resolve().name
+    scored = (config.predictions or config.model).resolve()
+    name = config.name or (scored.parent if scored.name == "model" else scored).name
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / "scores.csv").open("w", newline="") as file:
@@ -243,8 +249,9 @@ def _show(console, result: dict) -> None:
     for protocol, metrics in result.get("against", {}).get("protocols", {}).items():
         found = metrics["psnr"]
         interval = "" if found["interval"] is None else " ({:+.3f} to {:+.3f})".format(*found["interval"])
+        mean = "infinite" if found["difference"] is None else f"{found['difference']:+.3f} dB"
         console.print(
-            f"against {result['against']['file']}, {protocol}: {found['difference']:+.3f} dB{interval}, higher on "
+            f"against {result['against']['file']}, {protocol}: {mean}{interval}, higher on "
             f"{found['better']:.0%} of the images"
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -66,7 +66,7 @@ def retrain(config: RetrainConfig) -> Model:
         f"{model.parameters:,} parameters; {len(train)} training pairs, {len(held_out)} held out; {config.steps} steps"
     )
 
-    update = jax.jit(train_step(network, optimiser, config.loss), donate_argnums=(0, 1))
+    update = jax.jit(fed(train_step(network, optimiser, config.loss)), donate_argnums=(0, 1))
     derainer = Derainer(model)
     due = {round(config.steps * (i + 1) / config.validations) for i in range(config.validations)}
     streams: dict[str, Any] = {}
@@ -104,11 +104,11 @@ def first_state(network: DerainNet, optimiser: optax.GradientTransformation, con
 
 
 def train_step(network: DerainNet, optimiser: optax.GradientTransformation, loss: str):
-    """``(params, opt_state, batch) -> (params, opt_state, loss)``; the batch is uint8."""
+    """``(params, opt_state, batch) -> (params, opt_state, loss)``; the batch is (rainy, clean) as floats."""
     restore_loss = parse_loss(loss)
 
     def objective(params, batch):
-        rainy, clean = as_floats(batch)
+        rainy, clean = batch
         return restore_loss(network.apply({"params": params}, rainy), clean)
 
     def update(params, opt_state, batch):
@@ -117,6 +117,11 @@ def train_step(network: DerainNet, optimiser: optax.GradientTransformation, loss
         return optax.apply_updates(params, updates), opt_state, value
 
     return update
+
+
+def fed(step: Callable[..., Any]) -> Callable[..., Any]:
+    """A training step that takes batches as streams give them."""
+    return lambda params, opt_state, batch: step(params, opt_state, as_floats(batch))
 
 
 def held_out_psnr(derainer: Derainer, pairs: Pairs) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,33 +34,30 @@ def intervals(rows: Sequence[Mapping[str, Any]]) -> ByProtocol:
     return _by_protocol(lambda name: _interval(np.array([row[name] for row in rows])))
 
 
-def paired(rows: Sequence[Mapping[str, Any]], others: Mapping[str, Scores], source: Path) -> ByProtocol:
+def paired(rows: Sequence[Mapping[str, Any]], others: Mapping[str, Scores]) -> ByProtocol:
     """How the scores of images differ from those that another method has on the same images.
 
     Args:
       rows: scores, and the name ``image``.
-      others: the other method's scores by image.
-      source: where these are from.
+      others: the other method's scores, of the same images, by image.
 
     Returns:
       For every score: ``difference``, mean of mine less theirs; its 95% ``interval``; ``better``, the share of images
       on which mine is higher; ``p``, the two-sided p-value of Wilcoxon's signed-rank test, None where all are equal.
-
-    Raises:
-      InputError: the two are not of the same images.
+      Both means are None where perfect images make them infinite.
     """
-    names = {row["image"] for row in rows}
-    if missing := sorted(names ^ others.keys()):
-        raise InputError(f"--against {source} does not score the same images: {missing[0]} is in one of the two only")
 
     def differ(name: str) -> dict[str, Any]:
         pairs = np.array([(row[name], others[row["image"]][name]) for row in rows])
         # A perfect image in both has no difference, not that of two infinities.
         with np.errstate(invalid="ignore"):
             difference = np.where(pairs[:, 0] == pairs[:, 1], 0.0, pairs[:, 0] - pairs[:, 1])
-        tested = difference[np.isfinite(difference)]
+        # The test goes by ranks, and a perfect image in one of them has the highest.
+        finite = np.isfinite(difference)
+        highest = np.abs(difference[finite]).max(initial=0.0) + 1.0
+        tested = np.where(finite, difference, np.copysign(highest, difference))
         return {
-            "difference": float(difference.mean()),
+            "difference": float(difference.mean()) if finite.all() else None,
             "interval": _interval(difference),
             "better": float((difference > 0).mean()),
             "p": float(stats.wilcoxon(tested).pvalue) if tested.any() else None,
@@ -73,7 +71,10 @@ def read(path: Path) -> dict[str, Scores]:
     try:
         with path.open(newline="") as file:
             rows = list(csv.DictReader(file))
-        return {row["image"]: {name: float(row[name]) for name in _names()} for row in rows}
+        found = {row["image"]: {name: float(row[name]) for name in _names()} for row in rows}
+        if any(math.isnan(value) for image in found.values() for value in image.values()):
+            raise ValueError("a score is nan")
+        return found
     except OSError as error:
         raise InputError(f"--against: cannot read {path}: {error.strerror}") from None
     except (KeyError, TypeError, ValueError, csv.Error) as error:

@@ -16,6 +16,9 @@ SUFFIXES = (".mp4", ".mov", ".mkv", ".webm")
 CODECS = {".webm": ("libvpx-vp9", {"crf": "24", "b:v": "0"})}
 """Encoder and its options by suffix; the others are of H.264."""
 H264 = ("libx264", {"crf": "16"})
+MATRICES = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9}
+"""From how files tell how colours were made of RGB, to how FFmpeg's scaler calls it; where they do not, both go by the
+same default."""
 FRAME_RATE = Fraction(25)
 """Of videos that do not tell."""
 
@@ -74,22 +77,29 @@ def _restore_into(input_, output, suffix: str, derainer: Derainer, console: Cons
         for frame in packet.decode():
             image = np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90 % 4))
             restored = av.VideoFrame.from_ndarray(derainer(image), format="rgb24")
-            restored.pts, restored.time_base = frame.pts, frame.time_base
             if written is None:
-                written = _add_pictures(output, pictures, restored, suffix)
+                written = _add_pictures(output, pictures, frame, restored, suffix)
                 output.mux(early)
+            restored = restored.reformat(
+                format=written.pix_fmt,
+                dst_colorspace=MATRICES.get(frame.colorspace),
+                dst_color_range=written.codec_context.color_range or None,
+            )
+            restored.pts, restored.time_base = frame.pts, frame.time_base
             output.mux(written.encode(restored))
     if written is None:
         raise InputError(f"{name} holds no frame that can be read")
     output.mux(written.encode())
 
 
-def _add_pictures(output, like, first, suffix: str):
-    """The stream to write: times as in the stream ``like``, size as of the first frame."""
+def _add_pictures(output, like, source, first, suffix: str):
+    """The stream to write: times of the stream ``like``, colours of its frame ``source``, size of ``first``."""
     codec, options = CODECS.get(suffix, H264)
     stream = output.add_stream(codec, rate=like.average_rate or FRAME_RATE, options=options)
     stream.width, stream.height = first.width, first.height
     # Halved colours need even sides.
     stream.pix_fmt = "yuv444p" if first.width % 2 or first.height % 2 else "yuv420p"
     stream.codec_context.time_base = like.time_base
+    for name in ("colorspace", "color_range", "color_primaries", "color_trc"):
+        setattr(stream.codec_context, name, getattr(source, name))
     return stream

@@ -8,7 +8,8 @@ from autoderain_jax import Derainer
 from autoderain_jax.metrics import score
 from data_pipelines.images import read_rgb
 from data_pipelines.synthetic import Rain, add_rain, photograph
-from experiments import derain
+from experiments import command as command_module
+from experiments import derain, video
 from tests.running import run
 from tests.samples import write_pairs
 
@@ -185,3 +186,41 @@ def read_video(av, path):
                 found["frames"].append(frame.to_ndarray(format="rgb24"))
                 found["times"].append(float(frame.pts * frame.time_base))
         return found
+
+
+@pytest.mark.parametrize(("matrix", "span"), [(1, 1), (6, 1), (1, 2), (2, 0)])
+def test_a_video_keeps_its_colours_however_they_were_made(tmp_path, matrix, span):
+    av = pytest.importorskip("av")
+    with av.open(str(tmp_path / "in.mp4"), "w") as file:
+        stream = file.add_stream("libx264", rate=10, options={"crf": "4"})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.codec_context.colorspace, stream.codec_context.color_range = matrix, span
+        frame = av.VideoFrame(64, 48, "yuv420p")
+        for plane, value in zip(frame.planes, (120, 80, 200), strict=True):
+            plane.update(bytes([value]) * plane.buffer_size)
+        frame.pts = 0
+        file.mux(stream.encode(frame))
+        file.mux(stream.encode())
+    video.restore(tmp_path / "in.mp4", tmp_path / "out.mp4", lambda image: image, command_module.console())
+    with av.open(str(tmp_path / "out.mp4")) as file:
+        frame = next(file.decode(video=0))
+        assert (frame.colorspace, frame.color_range) == (matrix, span)
+        for plane, value in zip(frame.planes, (120, 80, 200), strict=True):
+            assert abs(int(bytes(plane)[0]) - value) <= 1
+
+
+def test_comparisons_never_overwrite(command, tmp_path, rainy):
+    (tmp_path / "out/compared").mkdir(parents=True)
+    Image.fromarray(rainy).save(tmp_path / "out/compared/a.png")
+    code, _, err = command("out/compared", "--compare")
+    assert (code, "would overwrite the input out/compared/a.png" in err) == (2, True)
+
+
+def test_odd_exif_does_not_keep_a_photograph_from_being_restored(command, tmp_path, rainy):
+    exif = Image.Exif()
+    # ResolutionUnit as a text: read, but not written, by Pillow.
+    exif[ExifTags.Base.Model] = "a camera"
+    content = exif.tobytes().replace(b"\\x10\\x01\\x02\\x00", b"\\x28\\x01\\x02\\x00")
+    Image.fromarray(rainy).save(tmp_path / "odd.jpg", exif=content)
+    assert command("odd.jpg")[0] == 0
+    assert (tmp_path / "out/odd.jpg").exists()

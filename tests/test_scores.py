@@ -1,9 +1,8 @@
 """Means, intervals and paired differences, against numbers worked out by hand."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
+from scipy import stats
 
 from autoderain_jax.errors import InputError
 from autoderain_jax.metrics import PROTOCOLS
@@ -33,20 +32,29 @@ def test_no_interval_where_there_is_none(values):
 def test_paired_differences():
     mine, theirs = rows([31.0, 32.0, 33.0, 30.5]), rows([30.0, 30.0, 30.0, 31.0])
     others = {row["image"]: row for row in reversed(theirs)}
-    found = scores.paired(mine, others, Path("scores.csv"))["y-matlab"]["psnr"]
+    found = scores.paired(mine, others)["y-matlab"]["psnr"]
     assert found["difference"] == pytest.approx((1 + 2 + 3 - 0.5) / 4)
     assert found["better"] == 0.75
     # Ranks 2, 3 and 4 of 4 are positive: of the 16 signs, 2 give a rank sum as small as 1, and as many one as large.
     assert found["p"] == pytest.approx(4 / 16)
-    equal = scores.paired(mine, {row["image"]: row for row in mine}, Path("scores.csv"))["rgb"]["psnr"]
+    equal = scores.paired(mine, {row["image"]: row for row in mine})["rgb"]["psnr"]
     assert (equal["difference"], equal["p"]) == (0.0, None)
     perfect = rows([np.inf])
-    assert scores.paired(perfect, {"i0": perfect[0]}, Path("s.csv"))["rgb"]["psnr"]["difference"] == 0.0
+    assert scores.paired(perfect, {"i0": perfect[0]})["rgb"]["psnr"]["difference"] == 0.0
 
 
-def test_other_images_are_refused():
-    with pytest.raises(InputError, match="i1 is in one of the two only"):
-        scores.paired(rows([1.0, 2.0]), {"i0": rows([1.0])[0]}, Path("scores.csv"))
+def test_perfect_images_win_and_leave_no_mean():
+    mine, theirs = rows([np.inf, 31.0, 32.0, 33.0]), rows([30.0, 30.0, 30.0, np.inf])
+    found = scores.paired(mine, {row["image"]: row for row in theirs})["rgb"]["psnr"]
+    assert (found["difference"], found["interval"], found["better"]) == (None, None, 0.75)
+    # Ranks 1 and 2, and 3.5 twice, of which one is negative.
+    assert found["p"] == pytest.approx(stats.wilcoxon([3, 1, 2, -3]).pvalue)
+
+
+def test_scores_that_are_not_numbers_are_refused(tmp_path):
+    (tmp_path / "scores.csv").write_text(f"image,{','.join(NAMES)}\na{',nan' * len(NAMES)}\n")
+    with pytest.raises(InputError, match="a score is nan"):
+        scores.read(tmp_path / "scores.csv")
 
 
 def test_rows_for_tables():

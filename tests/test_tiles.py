@@ -6,7 +6,9 @@ import pytest
 from skimage import data
 
 from autoderain_jax import Derainer
-from autoderain_jax.tiles import MAPS, largest_tile, reach, spans
+from autoderain_jax.genotype import uniform
+from autoderain_jax.network import NetworkConfig
+from autoderain_jax.tiles import MAPS, largest_tile, margin_of, reach, spans
 
 
 @pytest.mark.parametrize(
@@ -28,11 +30,6 @@ def derainer():
     return Derainer.from_pretrained()
 
 
-def tiled(derainer):
-    """The same with the smallest tiles."""
-    return Derainer(derainer.model, memory=1)
-
-
 def test_no_pixel_is_reached_from_further_away(derainer):
     model = derainer.model
     distance = reach(model.config, model.genotype, model.pool_window)
@@ -49,14 +46,34 @@ def test_no_pixel_is_reached_from_further_away(derainer):
     assert difference[:, :far].max() <= 1
 
 
-def test_tiles_give_what_the_whole_image_gives(derainer):
-    image = np.ascontiguousarray(np.tile(data.astronaut(), (2, 2, 1))[:903, :1001])
-    small = tiled(derainer)
+@pytest.mark.parametrize("side", [256, 512])
+def test_tiles_give_what_the_whole_image_gives(derainer, side):
+    image = np.ascontiguousarray(np.tile(data.astronaut(), (2, 2, 1))[:603, :701])
+    pixel = MAPS * 4 * derainer.model.config.width
+    small = Derainer(derainer.model, memory=side**2 * pixel)
     whole, parts = derainer(image), small(image)
-    assert small._tile < min(image.shape[:2]) <= derainer._tile
+    assert small.programs == {(side, side)}
     difference = np.abs(whole.astype(int) - parts)
     assert difference.max() <= 1
     assert (difference > 0).mean() < 1e-3
+
+
+def test_overlaps_reach_as_far_as_the_network_or_a_quarter_of_the_tile():
+    config = NetworkConfig(blocks=(1, 1, 1))
+    assert margin_of(config, 1024, 101) == 104
+    assert margin_of(config, 1024, 500) == 256
+    assert margin_of(config, 1024, None) == 256
+    deep = NetworkConfig(blocks=(1,) * 8)
+    for limit in (1, 10**8, 10**10):
+        tile = largest_tile(deep, limit)
+        assert tile % (4 * deep.stride) == 0
+        assert margin_of(deep, tile, 300) % deep.stride == 0
+
+
+def test_how_far_unknown_candidates_look_is_not_known(derainer):
+    config = derainer.model.config
+    genotype = uniform(config, "conv_relu_conv")
+    assert reach(config, genotype, 64) is None
 
 
 def test_the_largest_tile_fits_the_memory(derainer):

@@ -79,11 +79,12 @@ def inference(config: InferenceConfig) -> list[dict[str, Any]]:
     for dtype in config.dtypes:
         peak = 2 * PRODUCT**3 / _seconds_of_product(dtype)
         for name, model in _models(config):
-            derainer = Derainer(dataclasses.replace(model, config=dataclasses.replace(model.config, dtype=dtype)))
+            model = dataclasses.replace(model, config=dataclasses.replace(model.config, dtype=dtype))
             for height, width in sizes:
                 console.print(f"running {name}, {dtype}, {width}x{height}")
                 image = np.random.RandomState(0).randint(256, size=(height, width, 3)).astype(np.uint8)
-                taken, memory = _measure(derainer, image, config.rounds)
+                # Each with a program made to measure.
+                taken, memory = _measure(Derainer(model), image, config.rounds)
                 flops = 2 * network_macs(model.config, model.genotype.choices) * height * width / taken
                 row = {
                     "benchmark": "inference",

@@ -23,7 +23,7 @@ from data_pipelines.batches import as_floats, batches, fits
 from experiments import command
 from experiments.benchmark.timing import in_turn, ratio, seconds
 from experiments.config import Preset, retrain_preset
-from experiments.retrain import first_state, train_step
+from experiments.retrain import fed, first_state, train_step
 
 STREAMS = ("device", "tf")
 """Measured; the first only where the data fit."""
@@ -134,7 +134,7 @@ class _Step:
         optimiser = optax.adam(config.learning_rate)
         state = first_state(network, optimiser, config)
         self._state = state.params, state.opt_state
-        self._update = jax.jit(train_step(network, optimiser, config.loss), donate_argnums=(0, 1))
+        self._update = jax.jit(fed(train_step(network, optimiser, config.loss)), donate_argnums=(0, 1))
 
     def __call__(self, batch: Any) -> jax.Array:
         *self._state, loss = self._update(*self._state, batch)

@@ -163,7 +163,7 @@ class Step:
 
 
 def single_step(config: SearchConfig, genotype: Genotype) -> Step:
-    """The training step of a derived network, as retraining runs it."""
+    """The training step of a derived network, as retraining runs it, on a batch of floats as those of searches are."""
     network = DerainNet(config.network, genotype.choices)
     optimiser = optax.adam(optax.cosine_decay_schedule(config.learning_rate, config.steps))
     update = train_step(network, optimiser, config.loss)
@@ -176,7 +176,7 @@ def single_step(config: SearchConfig, genotype: Genotype) -> Step:
         state = first_state(network, optimiser, config)
         return state.params, state.opt_state
 
-    batch, programs = _batch(config), Programs()
+    batch, programs = as_floats(_batch(config)), Programs()
     step = programs(step, (0,))
     return Step(first, batch, lambda state: step(state, batch), programs.ahead(step, jax.eval_shape(first), batch))
 

@@ -1,0 +1,82 @@
+"""A page that removes rain from photographs: ``python -m experiments.demo``; needs Gradio, the extra ``demo``."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from autoderain_jax.derainer import Derainer
+from autoderain_jax.errors import InputError
+from data_pipelines.photos import Photo
+from experiments import command
+
+TITLE = "Remove rain"
+ABOUT = """# Remove rain
+Drop a photograph; then move the slider over it. Nothing leaves this machine."""
+
+
+@dataclasses.dataclass(frozen=True)
+class DemoConfig:
+    """Serve a page with a before-and-after slider, to this machine alone unless --host says otherwise."""
+
+    imports: tuple[str, ...] = ()
+    """Python modules to import first, such as ones that add candidates."""
+    model: Path | None = None
+    """Model folder, as retraining writes it; without it, the model that comes with the package."""
+    ensemble: bool = False
+    """Restore as it is, mirrored and upside down, and take the mean: a little better, four times slower."""
+    host: str = "127.0.0.1"
+    """Address to serve on; 0.0.0.0 serves to the whole network."""
+    port: int = 7860
+    """Port to serve on."""
+
+
+def page(derainer: Derainer) -> Any:
+    """The page, a ``gradio.Blocks`` yet to be launched; raises ``InputError`` if Gradio is not installed."""
+    try:
+        import gradio
+    except ImportError:
+        raise InputError("the page needs Gradio: pip install 'autoderain-jax[demo]'") from None
+
+    results = tempfile.TemporaryDirectory(prefix="autoderain-")
+
+    def restored(path: str | None):
+        if path is None:
+            return None, gradio.DownloadButton(interactive=False)
+        try:
+            photo = Photo.read(Path(path))
+        except InputError as error:
+            # What the visitor's file is called here is of no interest.
+            raise gradio.Error(str(error).replace(path, "the photograph")) from None
+        result = dataclasses.replace(photo, rgb=derainer(photo.rgb))
+        target = Path(tempfile.mkdtemp(dir=results.name)) / Path(path).name
+        result.save(target)
+        return (photo.rgb, result.rgb), gradio.DownloadButton(value=str(target), interactive=True)
+
+    with gradio.Blocks(title=TITLE, analytics_enabled=False) as blocks:
+        gradio.Markdown(ABOUT)
+        photo = gradio.Image(
+            type="filepath", image_mode=None, sources=["upload", "clipboard"], label="Rainy photograph"
+        )
+        both = gradio.ImageSlider(label="Before and after", format="png", interactive=False)
+        download = gradio.DownloadButton("Download", interactive=False)
+        photo.change(restored, photo, [both, download])
+    return blocks
+
+
+def main() -> None:
+    """The command."""
+    config = command.parse(DemoConfig, sys.argv[1:], prog="python -m experiments.demo")
+    derainer = Derainer.from_pretrained(config.model, ensemble=config.ensemble)
+    blocks = page(derainer)
+    try:
+        blocks.launch(server_name=config.host, server_port=config.port, quiet=False)
+    except OSError as error:
+        raise InputError(f"cannot serve on --port {config.port}: {error}") from None
+
+
+if __name__ == "__main__":
+    command.run(main)
