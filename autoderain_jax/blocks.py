@@ -19,6 +19,7 @@ import jax.numpy as jnp
 
 from autoderain_jax.candidates import candidate
 from autoderain_jax.kernel_space import shared_kernel
+from autoderain_jax.pooling import spread, window_means
 from autoderain_jax.search_space import Supernet, run_choice
 
 SE_AT_REST = 0.5
@@ -91,26 +92,28 @@ class SqueezeExcite(nn.Module):
 
     Attributes:
       reduction: the factor by which the hidden layer is narrower than the input.
-      pool_window: (height, width) in pixels of ``x`` to pool over around each pixel; None pools the whole image.
+      pool_window: side in pixels of ``x`` of the square to pool over around each pixel; None pools the whole image.
         Pooling as in training, over a window of the training patch's size, avoids the gap between statistics of
         patches and of whole images (Chu et al., ECCV 2022).
     """
 
     reduction: int
-    pool_window: tuple[int, int] | None = None
+    pool_window: int | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array, extent: Extent | None = None) -> jax.Array:
         """The scale that multiplies ``x`` (b, h, w, c): (b, 1, 1, c), or (b, h, w, c) for windowed pooling."""
         channels = x.shape[-1]
+        size = x.shape[1:3]
         if self.pool_window:
-            s = window_mean(x, self.pool_window, extent)
+            s = window_means(x, self.pool_window, extent or size).astype(x.dtype)
         elif extent is None:
             s = x.mean((1, 2), keepdims=True)
         else:
             s = x.sum((1, 2), keepdims=True) / (extent.height * extent.width).astype(x.dtype)
         s = nn.relu(nn.Dense(max(channels // self.reduction, 4), dtype=x.dtype, name="squeeze")(s))
-        return nn.sigmoid(nn.Dense(channels, dtype=x.dtype, name="excite")(s))
+        scale = nn.sigmoid(nn.Dense(channels, dtype=x.dtype, name="excite")(s))
+        return spread(scale, self.pool_window, size) if self.pool_window else scale
 
 
 class RSEB(nn.Module):
@@ -124,7 +127,7 @@ class RSEB(nn.Module):
 
     choices: Mapping[str, tuple[str, ...]]
     reduction: int = 4
-    pool_window: tuple[int, int] | None = None
+    pool_window: int | None = None
     supernet: Supernet = Supernet()
 
     @nn.compact
@@ -175,20 +178,3 @@ class Upsample(nn.Module):
         x = nn.Dense(4 * self.features, dtype=x.dtype)(x)
         x = x.reshape(b, h, w, 2, 2, self.features).transpose(0, 1, 3, 2, 4, 5)
         return x.reshape(b, 2 * h, 2 * w, self.features)
-
-
-def window_mean(x: jax.Array, window: tuple[int, int], extent: Extent | None = None) -> jax.Array:
-    """Mean of ``x`` (b, h, w, c) over a window around each pixel, of the same shape.
-
-    At the border the window stays inside the image, whole. A window as large as the image gives its global mean.
-    """
-    lengths = x.shape[1:3] if extent is None else extent
-    for axis, size, length in zip((1, 2), window, lengths, strict=True):
-        size = jnp.minimum(size, length)
-        # Differences of running sums; float32, and relative to the mean, so that long sums lose no digits.
-        centre = x.sum(axis, keepdims=True, dtype=jnp.float32) / length
-        sums = jnp.cumsum(x.astype(jnp.float32) - centre, axis)
-        sums = jnp.concatenate([jnp.zeros_like(centre), sums], axis)
-        starts = jnp.clip(jnp.arange(x.shape[axis]) - size // 2, 0, length - size)
-        x = (centre + (jnp.take(sums, starts + size, axis) - jnp.take(sums, starts, axis)) / size).astype(x.dtype)
-    return x

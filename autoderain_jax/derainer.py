@@ -19,7 +19,7 @@ from autoderain_jax.candidates import candidate
 from autoderain_jax.model import Model
 from autoderain_jax.network import DerainNet
 from autoderain_jax.sizes import PRICE, PRICES, Size, Sizes
-from autoderain_jax.tiles import largest_tile, margin_of, memory_limit, reach, spans, tile_side
+from autoderain_jax.tiles import grid, largest_tile, margin_of, memory_limit, reach, spans, tile_side
 
 PRETRAINED = Path(__file__).parent / "pretrained"
 """The model that comes with the package."""
@@ -39,7 +39,7 @@ class Derainer:
     Args:
       model: the network and its weights.
       memory: bytes that restoring an image may take, as far as tiles of 256 pixels allow; by default a quarter of what
-        the device has.
+        the device has, and not more than 2.5 GB of a CPU's.
       ensemble: restore the image as it is, mirrored and upside down, and take the mean: a little better, four times
         slower. Not turned by a quarter: networks that were trained on rain that falls do not see it then.
 
@@ -59,7 +59,8 @@ class Derainer:
         self.programs: set[Size] = set()
         self._variables = jax.device_put({"params": model.params})
         self._reach = reach(model.config, model.genotype, model.pool_window)
-        self._tile = largest_tile(model.config, memory_limit() if memory is None else memory)
+        self._grid = grid(model.config, model.pool_window)
+        self._tile = tile_side(largest_tile(model.config, memory_limit() if memory is None else memory), self._grid)
 
     @classmethod
     def from_pretrained(cls, path: str | Path | None = None, **options: Any) -> Derainer:
@@ -125,7 +126,7 @@ class Derainer:
                 return self._in_tiles(image, self._tile)
             except jax.errors.JaxRuntimeError as error:
                 tried = min(self._tile, math.isqrt(image.shape[0] * image.shape[1]))
-                smaller = tile_side(self.model.config, tried // 2)
+                smaller = tile_side(tried // 2, self._grid)
                 if "RESOURCE_EXHAUSTED" not in str(error) or tried <= smaller:
                     raise
                 self._tile = smaller
@@ -137,9 +138,11 @@ class Derainer:
         padded = np.pad(image, (*pad, (0, 0)), "reflect")
         if height * width <= tile**2:
             return self._run(padded, tile)[:height, :width]
-        restored, margin = np.empty_like(padded), margin_of(self.model.config, tile, self._reach)
-        for row in spans(padded.shape[0], tile, margin):
-            for column in spans(padded.shape[1], tile, margin):
+        restored, margin = np.empty_like(padded), margin_of(tile, self._reach, self._grid)
+        # Of an image that is not as high as a tile, tiles may be wider.
+        wide = tile_side(tile**2 // min(padded.shape[0], tile), self._grid)
+        for row in spans(padded.shape[0], tile, margin, self._grid):
+            for column in spans(padded.shape[1], wide, margin, self._grid):
                 part = self._run(padded[row.whole, column.whole], tile)
                 restored[row.counting, column.counting] = part[row.inner, column.inner]
         return restored[:height, :width]

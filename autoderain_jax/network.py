@@ -156,8 +156,7 @@ class DerainNet(nn.Module):
         self, x: jax.Array, gates: Rows, kernels: Kernels, stage: str, blocks: int, level: int, extent: Extent | None
     ) -> jax.Array:
         """A run of RSEBs at one resolution."""
-        side = self.pool_window and max(self.pool_window >> level, 1)
-        window = (side, side) if side else None
+        window = self.pool_window and max(self.pool_window >> level, 1)
         for i in range(blocks):
             name = f"{stage}_block{i}"
             block = RSEB(self.choices[name], self.config.reduction, window, self.supernet, name=name)

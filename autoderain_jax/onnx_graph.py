@@ -17,6 +17,7 @@ from autoderain_jax.blocks import SE_AT_REST
 from autoderain_jax.candidates import candidate
 from autoderain_jax.errors import InputError
 from autoderain_jax.model import Model
+from autoderain_jax.pooling import cell_of
 
 OPSET = 18
 IR_VERSION = 10
@@ -75,7 +76,7 @@ class _Graph:
         x = self.reflect(self.reflect(rainy, HEIGHT), WIDTH)
         x = self.body(self.conv(x, self._params["stem"]))
         x = self.conv(x, self._params["head"])
-        x = self.op("Slice", x, self.ints(0, 0), self.op("Shape", rainy, start=2), self.ints(HEIGHT, WIDTH))
+        x = self.op("Slice", x, self.ints(0, 0), self.op("Shape", rainy, start=HEIGHT), self.ints(HEIGHT, WIDTH))
         restored = self.op("Clip", self.op("Add", rainy, x), self.constant(0.0), self.constant(1.0))
         restored = self.op("Round", self.op("Mul", restored, self.constant(255.0)))
         restored = self.op("Transpose", self.op("Squeeze", restored, self.ints(0)), perm=[1, 2, 0])
@@ -109,9 +110,8 @@ class _Graph:
             if row["se"] == "off":
                 scale = self.constant(SE_AT_REST)
             else:
-                s = self.window_mean(self.window_mean(h, HEIGHT, window), WIDTH, window)
-                s = self.op("Relu", self.dense(s, params["se"]["squeeze"]))
-                scale = self.op("Sigmoid", self.dense(s, params["se"]["excite"]))
+                s = self.op("Relu", self.dense(self.window_means(h, window), params["se"]["squeeze"]))
+                scale = self.spread(self.op("Sigmoid", self.dense(s, params["se"]["excite"])), window, h)
             x = self.op("Add", x, self.op("Mul", h, scale))
         return x
 
@@ -119,7 +119,7 @@ class _Graph:
         """As ``Convolution.apply``, with the bias of ``ChoiceConv``."""
         chosen, weights = candidate(name), params[name]
         if not chosen.linear:
-            raise InputError(f"ONNX has no form of {name!r}, a candidate that is not a convolution")
+            raise InputError(f"only convolutions can be exported, and {name!r} is another candidate")
         if not chosen.separable:
             return self.conv(x, {"kernel": weights["kernel"], "bias": params["bias"]}, chosen.dilation)
         kernel = np.asarray(weights["depthwise"]).transpose(2, 0, 1)[:, None]
@@ -148,22 +148,44 @@ class _Graph:
         there = self.op("Mod", self.op("Range", zero, padded, one), period)
         return self.op("Gather", x, self.op("Min", there, self.op("Sub", period, there)), axis=axis)
 
-    def window_mean(self, x: str, axis: int, window: int) -> str:
-        """As ``blocks.window_mean``, along one axis."""
-        length = self.op("Shape", x, start=axis, end=axis + 1)
-        size = self.op("Min", length, self.ints(window))
-        centre = self.op("ReduceMean", x, self.ints(axis))
-        sums = self.op("CumSum", self.op("Sub", x, centre), self.constant(axis, "int64"))
-        zeros = self.op("Mul", centre, self.constant(0.0))
-        sums = self.op("Concat", zeros, sums, axis=axis)
-        zero, one = self.constant(0, "int64"), self.constant(1, "int64")
-        places = self.op("Range", zero, self.op("Squeeze", length), one)
-        starts = self.op("Sub", places, self.op("Div", size, self.ints(2)))
-        starts = self.op("Min", self.op("Max", starts, self.ints(0)), self.op("Sub", length, size))
-        after = self.op("Gather", sums, self.op("Add", starts, size), axis=axis)
-        inside = self.op("Sub", after, self.op("Gather", sums, starts, axis=axis))
-        size = self.op("Cast", size, to=TensorProto.FLOAT)
-        return self.op("Add", centre, self.op("Div", inside, size))
+    def window_means(self, x: str, side: int) -> str:
+        """As ``pooling.window_means``."""
+        shape = self.op("Concat", self.ints(1, 1), self.op("Shape", x, start=HEIGHT), axis=0)
+        ones = self.op("Expand", self.constant(1.0), shape)
+        return self.op("Div", self.window_sums(x, side), self.window_sums(ones, side))
+
+    def window_sums(self, x: str, side: int) -> str:
+        """The sums over windows, of each for itself: first over cells, then over these."""
+        cell = cell_of(side)
+        window = max(round(side / cell), 1)
+        sums = self.sums(x, cell, self.op("Mod", self.op("Neg", self.op("Shape", x, start=HEIGHT)), self.ints(cell)))
+        cells = self.op("Shape", sums, start=HEIGHT)
+        # Zeros behind the last, so that there is a window from every cell, also where there are fewer than it has.
+        sums = self.sums(sums, window, self.ints(window - 1, window - 1), stride=1)
+        zero, one = (self.constant(n, "int64") for n in (0, 1))
+        for axis in (HEIGHT, WIDTH):
+            count = self.op("Gather", cells, self.constant(axis - HEIGHT, "int64"))
+            last = self.op("Max", self.op("Sub", count, self.constant(window, "int64")), zero)
+            starts = self.op("Sub", self.op("Range", zero, count, one), self.constant(window // 2, "int64"))
+            sums = self.op("Gather", sums, self.op("Min", self.op("Max", starts, zero), last), axis=axis)
+        return sums
+
+    def sums(self, x: str, side: int, behind: str, stride: int | None = None) -> str:
+        """Sums over squares, in steps of their side or ``stride``, with so many zeros behind."""
+        if side == 1:
+            return x
+        x = self.op("Pad", x, self.op("Concat", self.ints(0, 0, 0, 0, 0, 0), behind, axis=0))
+        mean = self.op("AveragePool", x, kernel_shape=[side, side], strides=[stride or side] * 2)
+        return self.op("Mul", mean, self.constant(side**2))
+
+    def spread(self, nodes: str, side: int, like: str) -> str:
+        """As ``pooling.spread``, to the size of the tensor ``like``."""
+        cell = cell_of(side)
+        if cell == 1:
+            return nodes
+        options = {"mode": "linear", "coordinate_transformation_mode": "asymmetric"}
+        scale = self.op("Resize", nodes, "", self.constant([1, 1, cell, cell]), **options)
+        return self.op("Slice", scale, self.ints(0, 0), self.op("Shape", like, start=HEIGHT), self.ints(HEIGHT, WIDTH))
 
 
 def _same(taps: Sequence[int], dilation: int) -> dict[str, list[int]]:

@@ -17,16 +17,19 @@ import jax
 from autoderain_jax.candidates import candidate
 from autoderain_jax.genotype import Genotype
 from autoderain_jax.network import NetworkConfig
+from autoderain_jax.pooling import cell_of
 
 MAPS = 6
 """Feature maps of full resolution and the network's width that restoring an image takes at its peak, in float32. XLA's
 analysis gives 5.1 for the packaged model, at any size."""
 STEP = 64
-"""Sides of tiles are multiples of so many pixels, or of four times the network's stride, all powers of two."""
+"""Sides of tiles are multiples of so many pixels, or of four times the grid that they begin on, all powers of two."""
 LEAST = 256
 """Side of the smallest tiles in pixels."""
 SHARE = 0.25
 """Of the device's memory, or of the machine's where the device is the CPU, restoring an image may take so much."""
+MOST_OF_MACHINE = 2.5e9
+"""Bytes that it may take of a machine's memory, which others need too."""
 
 
 class Span(NamedTuple):
@@ -74,52 +77,65 @@ def reach(config: NetworkConfig, genotype: Genotype, pool_window: int) -> int | 
                 return None
             total += max(chosen.extent) // 2 * 2**level
         if row["se"] == "on":
-            pooled = max(pool_window // 2, 2**level)
+            side = max(pool_window >> level, 1)
+            cell = cell_of(side)
+            # Half a window, and the next node that is interpolated from.
+            pooled = (-(-round(side / cell) // 2) + 1) * cell * 2**level
             total += pooled
     # Where the window would stick out of the image it lies all to one side, which happens to one of them in a row.
     return total + pooled
 
 
+def grid(config: NetworkConfig, pool_window: int) -> int:
+    """Pixels that tiles begin at multiples of, a power of two: so do lower resolutions and the cells of pooling."""
+    levels = range(len(config.blocks))
+    return max(config.stride, *(cell_of(max(pool_window >> level, 1)) << level for level in levels))
+
+
 def largest_tile(config: NetworkConfig, limit: int) -> int:
-    """Side in pixels of the largest square tile that takes at most ``limit`` bytes, or of the smallest there is."""
-    return tile_side(config, int((limit / (MAPS * 4 * config.width)) ** 0.5))
+    """Side in pixels of the largest square image that takes at most ``limit`` bytes."""
+    return int((limit / (MAPS * 4 * config.width)) ** 0.5)
 
 
-def tile_side(config: NetworkConfig, most: int) -> int:
+def tile_side(most: int, grid: int) -> int:
     """The largest side in pixels that a tile can have and is not more than ``most``, or the smallest there is."""
-    step = max(STEP, 4 * config.stride)
+    step = max(STEP, 4 * grid)
     return max(most // step * step, -(-LEAST // step) * step)
 
 
-def margin_of(config: NetworkConfig, tile: int, reach: int | None) -> int:
+def margin_of(tile: int, reach: int | None, grid: int) -> int:
     """Pixels of a tile that do not count where it has a neighbour: as far as the network looks, or a quarter of it."""
-    needed = tile if reach is None else -(-reach // config.stride) * config.stride
+    needed = tile if reach is None else -(-reach // grid) * grid
     return min(needed, tile // 4)
 
 
-def spans(length: int, tile: int, margin: int) -> Iterator[Span]:
-    """Tiles along one side of an image, all of one length, whose counting parts cover it once.
+def spans(length: int, tile: int, margin: int, grid: int) -> Iterator[Span]:
+    """Tiles along one side of an image, of one length but for the last, whose counting parts cover it once.
 
     Args:
-      length: of the side, a multiple of the network's stride.
-      tile: length of the tiles, more than ``2 * margin``; both multiples of the stride too.
+      length: of the side.
+      tile: most that a tile may have, more than ``2 * margin``.
       margin: what does not count where a tile has a neighbour.
+      grid: pixels that all tiles begin at multiples of; it divides ``tile`` and ``margin``.
     """
     if length <= tile:
         yield Span(0, length, 0, length)
         return
+    # As few as can be, and these no larger than they need be.
+    count = -(-(length - 2 * margin) // (tile - 2 * margin))
+    tile = -(-(length + 2 * margin * (count - 1)) // (count * grid)) * grid
     first = 0
     while first < length:
-        # A tile that would stick out moves inward.
-        start = min(max(first - margin, 0), length - tile)
-        last = length if start + tile == length else start + tile - margin
-        yield Span(start, start + tile, first, last)
+        start = max(first - margin, 0)
+        stop = min(start + tile, length)
+        last = length if stop == length else stop - margin
+        yield Span(start, stop, first, last)
         first = last
 
 
 def memory_limit() -> int:
-    """Bytes that restoring an image may take: a quarter of what the device has."""
+    """Bytes that restoring an image may take: a quarter of what the device has, and not more than 2.5 GB of a CPU's."""
     device = jax.devices()[0]
     known = (device.memory_stats() or {}).get("bytes_limit") if device.platform != "cpu" else None
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 8 * 2**30
-    return int(SHARE * (known or machine))
+    return int(SHARE * known if known else min(SHARE * machine, MOST_OF_MACHINE))

@@ -44,7 +44,7 @@ class DerainConfig:
     """Restore as it is, mirrored and upside down, and take the mean: a little better, four times slower."""
     memory: float | None = None
     """Gigabytes that restoring an image may take; larger ones are restored in tiles, to the same result. Default: a
-    quarter of what the device has."""
+    quarter of what the device has, and not more than 2.5 of a CPU's."""
 
 
 def derain(config: DerainConfig) -> int:

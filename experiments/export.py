@@ -14,9 +14,12 @@ import jax.export
 import jax.numpy as jnp
 import numpy as np
 
+from autoderain_jax.blocks import Extent, clear
+from autoderain_jax.candidates import candidate
 from autoderain_jax.derainer import PRETRAINED, Derainer
 from autoderain_jax.errors import InputError
 from autoderain_jax.model import Model
+from autoderain_jax.tiles import grid
 from experiments import command
 
 PLATFORMS = ("cpu", "cuda")
@@ -31,8 +34,7 @@ Images = Callable[[np.ndarray], np.ndarray]
 class ExportConfig:
     """Write a model as a file that needs nothing of this package, and compare what both restore.
 
-    What is written takes a uint8 RGB image (height, width, 3) and gives one. ONNX files take images of any size, the
-    others such with sides that are multiples of the network's stride.
+    What is written takes a uint8 RGB image (height, width, 3) of any size and gives one.
     """
 
     output: Path
@@ -73,37 +75,47 @@ def export(config: ExportConfig) -> int:
 
 
 def _largest_difference(model: Model, exported: Images) -> int:
-    derainer, stride = Derainer(model), model.config.stride
-    draw, largest = np.random.RandomState(0), 0
+    derainer, draw, largest = Derainer(model), np.random.RandomState(0), 0
     for height, width in ODD_SIZES:
         # Smooth, as photographs are.
         small = draw.randint(256, size=(height // 8 + 1, width // 8 + 1, 3))
         image = np.kron(small, np.ones((8, 8, 1)))[:height, :width].astype(np.uint8)
-        padded = np.pad(image, ((0, -height % stride), (0, -width % stride), (0, 0)), "reflect")
-        restored = exported(padded)[:height, :width]
-        largest = max(largest, int(np.abs(restored.astype(int) - derainer(image)).max()))
+        largest = max(largest, int(np.abs(exported(image).astype(int) - derainer(image)).max()))
     return largest
 
 
 def restorer(model: Model) -> Callable[[jax.Array], jax.Array]:
-    """The network from uint8 (h, w, 3), with sides that are multiples of its stride, to the same, with its weights."""
+    """The network with its weights: uint8 (h, w, 3), of a size that may be unknown when it is traced, to the same.
+
+    Raises:
+      InputError: the architecture has a candidate that is not linear.
+    """
     network, variables = model.network(), {"params": jax.tree.map(np.asarray, model.params)}
+    stride, step = model.config.stride, grid(model.config, model.pool_window)
+    for row in model.genotype.blocks.values():
+        for name in (row["conv_a"], row["conv_b"]):
+            if not candidate(name).linear:
+                raise InputError(f"only convolutions can be exported, and {name!r} is another candidate")
 
     def restore(image: jax.Array) -> jax.Array:
-        restored = network.apply(variables, image[None].astype(jnp.float32) / 255.0)[0]
+        height, width = image.shape[:2]
+        # Sizes that are not known must be multiples of what the network divides them by: what is too much is cleared.
+        sides = [-(-length // stride) * stride for length in (height, width)]
+        extent = Extent(*(jnp.asarray(side, jnp.int32) for side in sides))
+        x = image
+        for axis, length in enumerate((height, width)):
+            period = jnp.maximum(2 * length - 2, 1)
+            there = jnp.arange(-(-length // step) * step) % period
+            x = jnp.take(x, jnp.minimum(there, period - there), axis)
+        x = clear(x[None].astype(jnp.float32) / 255.0, extent)
+        restored = network.apply(variables, x, extent=extent)[0, :height, :width]
         return jnp.round(jnp.clip(restored, 0.0, 1.0) * 255.0).astype(jnp.uint8)
 
     return restore
 
 
-def sizes(model: Model) -> str:
-    """Of the image that ``restorer`` takes, as ``jax.export`` writes sizes that are not known."""
-    stride = model.config.stride
-    return f"{stride} * h, {stride} * w, 3"
-
-
 def _write_stablehlo(model: Model, path: Path) -> None:
-    image = jax.ShapeDtypeStruct(jax.export.symbolic_shape(sizes(model)), jnp.uint8)
+    image = jax.ShapeDtypeStruct(jax.export.symbolic_shape("height, width, 3"), jnp.uint8)
     exported = jax.export.export(jax.jit(restorer(model)), platforms=PLATFORMS)(image)
     path.write_bytes(exported.serialize())
 
@@ -127,13 +139,13 @@ def _read_onnx(path: Path) -> Images:
 
 
 def _write_savedmodel(model: Model, path: Path) -> None:
-    from jax.experimental import jax2tf
+    from data_pipelines.quiet_tf import tf  # before JAX imports it with its log
 
-    from data_pipelines.quiet_tf import tf
+    from jax.experimental import jax2tf  # isort: skip
 
     converted = jax2tf.convert(
         restorer(model),
-        polymorphic_shapes=[sizes(model)],
+        polymorphic_shapes=["height, width, 3"],
         native_serialization_platforms=PLATFORMS,
         with_gradient=False,
     )

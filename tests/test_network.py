@@ -4,7 +4,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from autoderain_jax import blocks
 from autoderain_jax.genotype import inherit, one_hot_gates
 from autoderain_jax.network import DerainNet, NetworkConfig, open_choices
 from autoderain_jax.search_space import Supernet, initial_alphas, sample_gates
@@ -82,18 +81,6 @@ def test_bfloat16_computes_close_to_float32(network_config):
     assert outputs[1].dtype == jnp.float32
     change, error = (float(jnp.linalg.norm(x)) for x in (outputs[0] - rainy, outputs[1] - outputs[0]))
     assert 0 < error < 0.05 * change
-
-
-@pytest.mark.parametrize("window", [(3, 5), (4, 4), (1, 1), (100, 7)])
-def test_window_mean_equals_the_mean_of_every_window(window):
-    x = np.asarray(jax.random.uniform(jax.random.key(0), (2, 9, 12, 3)))
-    size = [min(w, length) for w, length in zip(window, x.shape[1:3], strict=True)]
-    expected = np.empty_like(x)
-    for i in range(9):
-        for j in range(12):
-            top, left = (np.clip(p - s // 2, 0, n - s) for p, s, n in zip((i, j), size, (9, 12), strict=True))
-            expected[:, i, j] = x[:, top : top + size[0], left : left + size[1]].mean((1, 2))
-    chex.assert_trees_all_close(blocks.window_mean(x, window), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_pooling_over_a_window_as_large_as_the_image_equals_global_pooling(network_config):

@@ -8,7 +8,7 @@ from skimage import data
 from autoderain_jax import Derainer
 from autoderain_jax.genotype import uniform
 from autoderain_jax.network import NetworkConfig
-from autoderain_jax.tiles import MAPS, largest_tile, margin_of, reach, spans
+from autoderain_jax.tiles import MAPS, grid, largest_tile, margin_of, reach, spans, tile_side
 
 
 @pytest.mark.parametrize(
@@ -16,9 +16,9 @@ from autoderain_jax.tiles import MAPS, largest_tile, margin_of, reach, spans
 )
 def test_spans_cover_a_side_once_and_keep_their_margin(length, tile, margin):
     counted = np.zeros(length, int)
-    for span in spans(length, tile, margin):
+    for span in spans(length, tile, margin, 1):
         assert 0 <= span.start <= span.first < span.last <= span.stop <= length
-        assert span.stop - span.start == min(tile, length)
+        assert span.stop - span.start <= min(tile, length)
         assert span.start == 0 or span.first - span.start >= margin
         assert span.stop == length or span.stop - span.last >= margin
         counted[span.first : span.last] += 1
@@ -52,22 +52,20 @@ def test_tiles_give_what_the_whole_image_gives(derainer, side):
     pixel = MAPS * 4 * derainer.model.config.width
     small = Derainer(derainer.model, memory=side**2 * pixel)
     whole, parts = derainer(image), small(image)
-    assert small.programs == {(side, side)}
+    assert all(height < 604 and width < 704 and height * width <= side**2 for height, width in small.programs)
     difference = np.abs(whole.astype(int) - parts)
     assert difference.max() <= 1
     assert (difference > 0).mean() < 1e-3
 
 
 def test_overlaps_reach_as_far_as_the_network_or_a_quarter_of_the_tile():
-    config = NetworkConfig(blocks=(1, 1, 1))
-    assert margin_of(config, 1024, 101) == 104
-    assert margin_of(config, 1024, 500) == 256
-    assert margin_of(config, 1024, None) == 256
-    deep = NetworkConfig(blocks=(1,) * 8)
-    for limit in (1, 10**8, 10**10):
-        tile = largest_tile(deep, limit)
-        assert tile % (4 * deep.stride) == 0
-        assert margin_of(deep, tile, 300) % deep.stride == 0
+    assert margin_of(1024, 101, 8) == 104
+    assert margin_of(1024, 500, 8) == 256
+    assert margin_of(1024, None, 8) == 256
+    assert grid(NetworkConfig(blocks=(1, 1, 1)), 64) == 8
+    assert grid(NetworkConfig(blocks=(1,) * 8), 64) == 128
+    for most in (1, 1000, 5000):
+        assert tile_side(most, 128) % 512 == margin_of(tile_side(most, 128), 300, 128) % 128 == 0
 
 
 def test_how_far_unknown_candidates_look_is_not_known(derainer):
@@ -79,7 +77,7 @@ def test_how_far_unknown_candidates_look_is_not_known(derainer):
 def test_the_largest_tile_fits_the_memory(derainer):
     config = derainer.model.config
     side = largest_tile(config, 2 * 10**9)
-    assert side**2 * MAPS * 4 * config.width <= 2 * 10**9 < (side + 64) ** 2 * MAPS * 4 * config.width
+    assert side**2 * MAPS * 4 * config.width <= 2 * 10**9 < (side + 1) ** 2 * MAPS * 4 * config.width
     image, side = jax.ShapeDtypeStruct((256, 256, 3), "uint8"), jax.ShapeDtypeStruct((), "int32")
     compiled = derainer._restore.lower(derainer._variables, image, side, side).compile()
     temp = compiled.memory_analysis().temp_size_in_bytes
@@ -97,11 +95,12 @@ def test_tiles_halve_when_memory_runs_out(derainer, monkeypatch):
 
     monkeypatch.setattr(other, "_restore", starved)
     assert other(image).shape == image.shape
-    assert sizes[:2] == [1500, 704]
-    assert set(sizes[2:]) == {704}
+    assert sizes[0] == 1500
+    assert 400 < sizes[1] <= 704
+    assert set(sizes[2:]) == {sizes[1]}
     sizes.clear()
     other(image)
-    assert set(sizes) == {704}, "what did not fit is not tried again"
+    assert max(sizes) <= 704, "what did not fit is not tried again"
 
 
 def test_what_does_not_fit_in_the_smallest_tiles_is_told(derainer, monkeypatch):
