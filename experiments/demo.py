@@ -62,7 +62,7 @@ def page(derainer: Derainer) -> Any:
             type="filepath", image_mode=None, sources=["upload", "clipboard"], label="Rainy photograph"
         )
         both = gradio.ImageSlider(label="Before and after", format="png", interactive=False)
-        download = gradio.DownloadButton("Download", interactive=False)
+        download = gradio.DownloadButton("Download", interactive=False, elem_id="download")
         photo.change(restored, photo, [both, download])
     return blocks
 
