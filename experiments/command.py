@@ -6,10 +6,13 @@ import contextlib
 import importlib
 import itertools
 import math
+import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
+import jax
 import tyro
 from rich.console import Console
 
@@ -70,6 +73,13 @@ def run(main: Callable[[], int | None]) -> None:
         say("interrupted")
         code = 130
     sys.exit(code)
+
+
+def keep_programs() -> None:
+    """Keeps what is compiled for later runs: in the user's cache folder, or where ``JAX_COMPILATION_CACHE_DIR`` says."""
+    if jax.config.jax_compilation_cache_dir is None:
+        caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        jax.config.update("jax_compilation_cache_dir", str(caches / "autoderain-jax"))
 
 
 def say(sentence: str) -> None:

@@ -70,6 +70,7 @@ def page(derainer: Derainer) -> Any:
 def main() -> None:
     """The command."""
     config = command.parse(DemoConfig, sys.argv[1:], prog="python -m experiments.demo")
+    command.keep_programs()
     derainer = Derainer.from_pretrained(config.model, ensemble=config.ensemble)
     blocks = page(derainer)
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import glob
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
@@ -59,11 +60,13 @@ def derain(config: DerainConfig) -> int:
     if config.memory is not None and not config.memory > 0:
         raise InputError(f"--memory must be positive, not {config.memory}")
     targets = _targets(config)
+    command.keep_programs()
     memory = None if config.memory is None else int(config.memory * 1e9)
     derainer = Derainer.from_pretrained(config.model, memory=memory, ensemble=config.ensemble)
     console = command.console()
-    failed = 0
+    failed, first_runs, began = 0, 0.0, time.perf_counter()
     for path, target in track(targets.items(), "deraining", console=console, disable=not console.is_terminal):
+        before, programs = time.perf_counter(), len(derainer.programs)
         try:
             if video.is_video_name(path):
                 video.restore(path, target, derainer, console)
@@ -74,6 +77,11 @@ def derain(config: DerainConfig) -> int:
             command.say(f"error: {error}")
         else:
             console.print(f"{path} -> {target}")
+        first_runs += time.perf_counter() - before if len(derainer.programs) > programs else 0.0
+    console.print(
+        f"{len(targets) - failed} restored in {time.perf_counter() - began:.1f} s, of which {first_runs:.1f} s went to "
+        "the first of each size, which compile"
+    )
     if failed:
         command.say(f"{failed} of {len(targets)} inputs failed")
     return failed

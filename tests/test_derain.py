@@ -43,6 +43,7 @@ def test_derain_goes_on_after_a_broken_file(command, tmp_path):
     assert "broken.jpg is not an image that can be read" in err
     assert "1 of 2 inputs failed" in err
     assert "fine.jpg" in out
+    assert "1 restored in " in out
     with Image.open(tmp_path / "out/fine.jpg") as image:
         assert image.size == (30, 21)
 
