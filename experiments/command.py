@@ -76,7 +76,7 @@ def run(main: Callable[[], int | None]) -> None:
 
 
 def keep_programs() -> None:
-    """Keeps what is compiled for later runs: in the user's cache folder, or where ``JAX_COMPILATION_CACHE_DIR`` says."""
+    """Keeps what is compiled for later runs, in the user's cache or where ``JAX_COMPILATION_CACHE_DIR`` says."""
     if jax.config.jax_compilation_cache_dir is None:
         caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         jax.config.update("jax_compilation_cache_dir", str(caches / "autoderain-jax"))
