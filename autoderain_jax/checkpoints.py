@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
+import hashlib
+import logging
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint.experimental.v1 as ocp
+
+from autoderain_jax.errors import InputError
 
 PyTree = Any
 
@@ -14,36 +24,110 @@ PyTree = Any
 class Checkpoints:
     """The checkpoints of one run. Use it as a context manager, so that a save under way is finished.
 
+    Each holds the SHA-256 of its arrays, as Orbax does not notice a flipped bit in them.
+
     Args:
       folder: made if needed.
       keep: how many of the newest to keep.
     """
 
     def __init__(self, folder: str | Path, keep: int = 2):
+        self._folder = Path(folder)
         self._checkpointer = ocp.training.Checkpointer(
-            Path(folder).absolute(),
+            self._folder.absolute(),
             preservation_policy=ocp.training.preservation_policies.LatestN(keep),
             cleanup_tmp_directories=True,
         )
+        self._sound: set[int] = set()
+        self._failed = False
 
     def __enter__(self) -> Checkpoints:
         return self
 
     def __exit__(self, *exception) -> None:
-        self._checkpointer.close()
+        with _quiet(), contextlib.suppress(Exception if self._failed else ()):
+            # Of a save that failed it tells once more.
+            self._checkpointer.close()
 
     @property
     def latest(self) -> int | None:
-        """Step of the newest whole checkpoint; None if there is none."""
+        """Step of the newest checkpoint, damaged or not; None if there is none."""
         latest = self._checkpointer.latest
         return None if latest is None else latest.step
 
     def save(self, step: int, state: PyTree) -> None:
-        """Saves the state as of ``step`` unless that step is saved already; atomic."""
-        if self.latest != step:
-            self._checkpointer.save(step, state, force=True)
+        """Saves the state as of ``step``, whole or not at all, unless that step is known to be there.
 
-    def restore(self, like: PyTree) -> PyTree:
-        """The newest state, with the structure, shapes, types and placement of ``like``."""
-        abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like)
-        return self._checkpointer.load(self.latest, abstract)
+        Raises:
+          InputError: it cannot be written; the checkpoints before are kept.
+        """
+        if step in self._sound:
+            return
+        try:
+            with _quiet():
+                self._checkpointer.save(step, {"state": state, "sha256": _digest(state)}, force=True, overwrite=True)
+        except Exception as error:
+            # What Orbax raises depends on what it was writing.
+            self._failed = True
+            raise InputError(
+                f"cannot save the checkpoint of step {step} in {self._folder}, where those before are kept: "
+                f"{' '.join(str(error).split())[:200]}"
+            ) from None
+        self._sound.add(step)
+
+    def restore(self, like: PyTree, warn: Callable[[str], None] = lambda sentence: None) -> tuple[int, PyTree] | None:
+        """The newest sound checkpoint.
+
+        Args:
+          like: gives structure, shapes, types and placement.
+          warn: is told of those that are damaged.
+
+        Returns:
+          Its step and the state; None if there is no checkpoint.
+
+        Raises:
+          InputError: there are checkpoints, but none of them is sound.
+        """
+        wanted = {"state": like, "sha256": jnp.zeros(32, jnp.uint8)}
+        abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), wanted)
+        found = self._checkpointer.checkpoints
+        for checkpoint in reversed(found):
+            try:
+                with _quiet():
+                    loaded = self._checkpointer.load(checkpoint.step, abstract)
+                sound = bool((_digest(loaded["state"]) == loaded["sha256"]).all())
+            except Exception:
+                # What Orbax raises on a damaged file depends on where the damage is.
+                sound = False
+            if sound:
+                self._sound.add(checkpoint.step)
+                return checkpoint.step, loaded["state"]
+            warn(f"warning: the checkpoint of step {checkpoint.step} in {self._folder} is damaged: it is passed over")
+        if found:
+            raise InputError(f"no checkpoint in {self._folder} can be read: begin anew with another --workdir")
+        return None
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Of what fails, Orbax logs every array, and leaves exceptions that asyncio logs when they are collected."""
+    loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
+    before = [logger.disabled for logger in loggers]
+    for logger in loggers:
+        logger.disabled = True
+    try:
+        yield
+    finally:
+        if sys.exc_info()[0] is not None:
+            gc.collect()
+        for logger, disabled in zip(loggers, before, strict=True):
+            logger.disabled = disabled
+
+
+def _digest(state: PyTree) -> np.ndarray:
+    """SHA-256 of all arrays in turn, 32 uint8."""
+    digest = hashlib.sha256()
+    for leaf in jax.tree.leaves(state):
+        data = jax.random.key_data(leaf) if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
+        digest.update(np.ascontiguousarray(data).tobytes())
+    return np.frombuffer(digest.digest(), np.uint8)

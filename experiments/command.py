@@ -66,6 +66,11 @@ def run(main: Callable[[], int | None]) -> None:
     except InputError as error:
         say(f"error: {error}")
         code = 2
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        say("error: the device has not enough memory: lower --batch, --patch, --network.width or --network.blocks")
+        code = 2
     except OSError as error:
         say(f"error: {error.filename or 'input or output'}: {error.strerror or error}")
         code = 2

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
+import errno
 import json
 import math
 import signal
@@ -27,11 +28,18 @@ from autoderain_jax.checkpoints import Checkpoints
 from autoderain_jax.errors import InputError
 from experiments import command
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
 LINES = 100
 """Records that a run writes to its metrics file, unless it has fewer steps."""
 SECONDS_PER_MINUTE = 60.0
 QUIET_SECONDS = 5.0
 """Least time between progress lines where the output is no terminal."""
+_LOCKS: dict[Path, Any] = {}
+"""Files of the folders that this process has locked, which stay open."""
 
 
 class Workdir:
@@ -53,10 +61,27 @@ class Workdir:
         self.console = command.console()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            self._lock()
             self._adopt({"kind": kind, **_plain(config), **inputs})
         except OSError as error:
             raise InputError(f"cannot use workdir {self.folder}: {error.strerror}") from None
         self.console.print(f"workdir: {self.folder}")
+
+    def _lock(self) -> None:
+        """Keeps the folder to this process, until it ends however it does."""
+        path = self.folder.resolve() / "lock"
+        if path in _LOCKS or fcntl is None:
+            return
+        file = path.open("w")
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            file.close()
+            if error.errno in (errno.EACCES, errno.EAGAIN):
+                raise InputError(f"workdir {self.folder} is in use by another process") from None
+            # A file system without locks.
+            return
+        _LOCKS[path] = file
 
     def _adopt(self, config: dict[str, Any]) -> None:
         """Writes the configuration, or compares it with the one already there."""
@@ -138,9 +163,8 @@ class Workdir:
           KeyboardInterrupt: SIGINT or SIGTERM came; the state was saved.
         """
         with Checkpoints(self.folder / "checkpoints") as checkpoints, contextlib.ExitStack() as stack:
-            start = checkpoints.latest or 0
+            start, state = checkpoints.restore(state, self.console.print) or (0, state)
             if start:
-                state = checkpoints.restore(state)
                 self.console.print(f"resuming at step {start} of {steps}")
             self._drop_after(start)
             if start >= steps or (start and finished(self.records())):

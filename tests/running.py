@@ -36,5 +36,6 @@ def final_state(config):
     built = search.build(config, macs(config.network, config.patch))
     state = jax.jit(built.first_state)(jax.random.key(config.seed))
     with Checkpoints(config.workdir / "checkpoints") as checkpoints:
-        assert checkpoints.latest == config.steps
-        return checkpoints.restore(state)
+        step, state = checkpoints.restore(state)
+        assert step == config.steps
+        return state

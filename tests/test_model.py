@@ -96,7 +96,8 @@ def test_checkpoints_keep_the_newest_and_restore_exactly(tmp_path):
         checkpoints.save(3, state)
     with Checkpoints(tmp_path / "checkpoints") as checkpoints:
         assert checkpoints.latest == 3
-        restored = checkpoints.restore(jax.tree.map(jnp.zeros_like, state | {"key": jax.random.key(0)}))
+        step, restored = checkpoints.restore(jax.tree.map(jnp.zeros_like, state | {"key": jax.random.key(0)}))
+    assert step == 3
     chex.assert_trees_all_equal(restored | {"key": 0}, state | {"key": 0, "step": jnp.int32(3)})
     assert jax.random.key_data(restored["key"]).tolist() == jax.random.key_data(state["key"]).tolist()
     assert len([p for p in (tmp_path / "checkpoints").iterdir() if p.is_dir()]) == 2

@@ -1,0 +1,108 @@
+"""What happens to runs when something goes wrong around them: nothing is lost, and one sentence tells."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+
+import chex
+import jax
+import pytest
+
+from autoderain_jax.checkpoints import Checkpoints
+from autoderain_jax.errors import InputError
+from experiments import search, workdir
+from tests.kills import SMALL, survives
+from tests.running import final_state, interrupt_at, run
+
+# Of a load that fails, Orbax leaves behind what Python complains of when it is collected.
+orbax_leaves_exceptions = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@orbax_leaves_exceptions
+@pytest.mark.parametrize("damage", ["flipped bit", "cut short", "gone"])
+def test_a_damaged_checkpoint_is_passed_over(search_config, monkeypatch, capfd, tmp_path, damage):
+    search.search(search_config)
+    broken = dataclasses.replace(search_config, workdir=tmp_path / "broken")
+    with monkeypatch.context() as patch:
+        patch.setattr(workdir, "SECONDS_PER_MINUTE", 0)
+        interrupt_at(patch, search, 5)
+        with pytest.raises(KeyboardInterrupt):
+            search.search(broken)
+    steps = sorted(int(path.name) for path in (broken.workdir / "checkpoints").iterdir())
+    assert len(steps) == 2
+    for file in (broken.workdir / f"checkpoints/{steps[-1]}/state").rglob("d/*"):
+        content = bytearray(file.read_bytes())
+        content[len(content) // 2] ^= 1
+        if damage == "gone":
+            file.unlink()
+        else:
+            file.write_bytes(content if damage == "flipped bit" else content[:-20])
+    capfd.readouterr()
+    search.search(broken)
+    out = capfd.readouterr().out
+    assert f"warning: the checkpoint of step {steps[-1]}" in out
+    assert f"resuming at step {steps[0]} of 6" in out
+    assert (broken.workdir / "metrics.jsonl").read_text() == (search_config.workdir / "metrics.jsonl").read_text()
+    chex.assert_trees_all_equal(final_state(broken), final_state(search_config))
+
+
+@orbax_leaves_exceptions
+def test_a_run_without_a_sound_checkpoint_says_so(tmp_path):
+    state = {"a": jax.numpy.arange(4.0)}
+    with Checkpoints(tmp_path / "c") as checkpoints:
+        assert checkpoints.restore(state) is None
+        checkpoints.save(3, state)
+    for file in (tmp_path / "c/3/state").rglob("d/*"):
+        file.write_bytes(b"")
+    warnings = []
+    with Checkpoints(tmp_path / "c") as checkpoints, pytest.raises(InputError, match="no checkpoint in"):
+        checkpoints.restore(state, warnings.append)
+    assert len(warnings) == 1
+    assert "step 3" in warnings[0]
+
+
+def test_a_second_process_is_refused(search_config):
+    workdir.Workdir(search_config.workdir, search_config, "search")
+    code = (
+        "import sys, dataclasses, pathlib; from experiments import command, workdir\n"
+        "config = dataclasses.make_dataclass('C', [])()\n"
+        "command.run(lambda: workdir.Workdir(pathlib.Path(sys.argv[1]), config, 'search'))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(search_config.workdir)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr == f"error: workdir {search_config.workdir} is in use by another process\n"
+
+
+def test_a_full_disk_is_told_and_the_run_goes_on_when_there_is_space(tmp_path, data_folder):
+    """The limit on the size of files stands for the disk: writing fails in the same places."""
+    arguments = ["--workdir", str(tmp_path / "w"), "--data", str(data_folder), "--steps", "4", *SMALL]
+    line = [sys.executable, "-m", "experiments.search", *arguments]
+    limited = ["bash", "-c", 'ulimit -f 20 && exec "$@"', "run", *line]
+    done = subprocess.run(limited, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "error: cannot save the checkpoint of step 1" in done.stderr
+    assert "Traceback" not in done.stderr
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    records = [json.loads(text) for text in (tmp_path / "w/metrics.jsonl").read_text().splitlines()]
+    assert [record["step"] for record in records] == [1, 2, 3, 4]
+
+
+def test_too_little_memory_is_told_with_what_to_lower(search_config, monkeypatch, capfd):
+    def starved(*args):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 12345 bytes.")
+
+    monkeypatch.setattr(search, "search", starved)
+    code, _, err = run(monkeypatch, capfd, search, "--workdir", search_config.workdir)
+    assert code == 2
+    assert err == (
+        "error: the device has not enough memory: lower --batch, --patch, --network.width or --network.blocks\n"
+    )
+
+
+@pytest.mark.parametrize("kind", ["search"])
+def test_killed_runs_end_as_unbroken_ones(kind, tmp_path):
+    assert survives(kind, kills=2, steps=60, seed=0, work=tmp_path) > 0
