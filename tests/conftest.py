@@ -1,6 +1,7 @@
 """Fixtures: small data on disk, small configurations."""
 
 import dataclasses
+import gc
 import os
 
 os.environ["JAX_PLATFORMS"] = "cpu"
@@ -21,6 +22,13 @@ def compilation_cache(tmp_path_factory):
     """Compiles each program once for all tests."""
     jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+
+@pytest.fixture
+def collected():
+    """What a test leaves behind is collected while its own filters of warnings hold."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,14 @@
 """The page, driven in a browser where there is one: ``pip install gradio playwright``, and Chromium."""
 
+import contextlib
+import importlib.util
 import io
 import shutil
+import socket
+import subprocess
 import sys
+import time
+import urllib.request
 
 import numpy as np
 import pytest
@@ -23,32 +29,52 @@ def test_without_gradio_one_sentence_tells_what_to_install(monkeypatch, capfd):
     assert "pip install 'autoderain-jax[demo]'" in err
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
-@pytest.mark.filterwarnings("ignore")
-def test_a_photograph_is_dropped_and_downloaded_without_its_rain(tmp_path):
+def test_a_port_in_use_is_told(monkeypatch, capfd):
     pytest.importorskip("gradio")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        line = [sys.executable, "-m", "experiments.demo", "--port", str(taken.getsockname()[1])]
+        done = subprocess.run(line, capture_output=True, text=True, check=False)
+    assert (done.returncode, "error: cannot serve on --port" in done.stderr) == (2, True)
+
+
+@pytest.fixture
+def address():
+    """Of the page, served by the command."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    line = [sys.executable, "-m", "experiments.demo", "--port", str(port)]
+    with subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        for _ in range(600):
+            with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}"):
+                break
+            assert process.poll() is None
+            time.sleep(0.2)
+        yield f"http://127.0.0.1:{port}"
+        process.kill()
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
+@pytest.mark.skipif(importlib.util.find_spec("gradio") is None, reason="there is no Gradio")
+def test_a_photograph_is_dropped_and_downloaded_without_its_rain(tmp_path, address):
     playwright = pytest.importorskip("playwright.sync_api")
     rainy = add_rain(photograph("chelsea")[:150, :200], Rain(density=0.0016), np.random.default_rng(0))
     Image.fromarray(rainy).save(tmp_path / "cat.png")
     Image.fromarray(rainy).convert("CMYK").save(tmp_path / "print.jpg")
-    derainer = Derainer.from_pretrained()
-    page = demo.page(derainer)
-    _, address, _ = page.launch(prevent_thread_lock=True, quiet=True)
-    try:
-        with playwright.sync_playwright() as started:
-            browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-            tab = browser.new_page()
-            tab.goto(address)
-            tab.set_input_files("input[type=file]", tmp_path / "cat.png")
-            tab.locator("#download:not([disabled])").wait_for(timeout=60_000)
-            tab.get_by_test_id("slider").wait_for(timeout=60_000)
-            with tab.expect_download() as download:
-                tab.locator("#download").click()
-            restored = Image.open(io.BytesIO(download.value.path().read_bytes()))
-            assert download.value.suggested_filename == "cat.png"
-            np.testing.assert_array_equal(np.array(restored), derainer(rainy))
-            tab.set_input_files("input[type=file]", tmp_path / "print.jpg")
-            tab.get_by_text("the photograph is CMYK").first.wait_for(timeout=60_000)
-            browser.close()
-    finally:
-        page.close()
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        tab = browser.new_page()
+        tab.goto(address)
+        tab.set_input_files("input[type=file]", tmp_path / "cat.png")
+        tab.locator("#download:not([disabled])").wait_for(timeout=60_000)
+        tab.get_by_test_id("slider").wait_for(timeout=60_000)
+        with tab.expect_download() as download:
+            tab.locator("#download").click()
+        restored = Image.open(io.BytesIO(download.value.path().read_bytes()))
+        assert download.value.suggested_filename == "cat.png"
+        np.testing.assert_array_equal(np.array(restored), Derainer.from_pretrained()(rainy))
+        tab.set_input_files("input[type=file]", tmp_path / "print.jpg")
+        tab.get_by_text("the photograph is CMYK").first.wait_for(timeout=60_000)
+        browser.close()

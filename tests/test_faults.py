@@ -20,6 +20,7 @@ orbax_leaves_exceptions = pytest.mark.filterwarnings("ignore::pytest.PytestUnrai
 
 
 @orbax_leaves_exceptions
+@pytest.mark.usefixtures("collected")
 @pytest.mark.parametrize("damage", ["flipped bit", "cut short", "gone"])
 def test_a_damaged_checkpoint_is_passed_over(search_config, monkeypatch, capfd, tmp_path, damage):
     search.search(search_config)
@@ -48,6 +49,7 @@ def test_a_damaged_checkpoint_is_passed_over(search_config, monkeypatch, capfd, 
 
 
 @orbax_leaves_exceptions
+@pytest.mark.usefixtures("collected")
 def test_a_run_without_a_sound_checkpoint_says_so(tmp_path):
     state = {"a": jax.numpy.arange(4.0)}
     with Checkpoints(tmp_path / "c") as checkpoints:
