@@ -5,14 +5,15 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, overload
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from autoderain_jax.blocks import Extent
 from autoderain_jax.candidates import candidate
@@ -21,6 +22,8 @@ from autoderain_jax.network import DerainNet
 from autoderain_jax.sizes import PRICE, PRICES, Size, Sizes
 from autoderain_jax.tiles import grid, largest_tile, margin_of, memory_limit, reach, spans, tile_side
 
+MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")
+"""Pillow images whose colours RGB of 8 bits holds."""
 PRETRAINED = Path(__file__).parent / "pretrained"
 """The model that comes with the package."""
 
@@ -46,6 +49,7 @@ class Derainer:
     Attributes:
       model, ensemble: as given.
       programs: (height, width) of those compiled so far.
+      first_runs: seconds that the first run of each of them took, compiling included.
     """
 
     def __init__(self, model: Model, memory: int | None = None, ensemble: bool = False):
@@ -57,6 +61,8 @@ class Derainer:
         rows = model.genotype.blocks.values()
         self._clears = all(candidate(row[name]).linear for row in rows for name in ("conv_a", "conv_b"))
         self.programs: set[Size] = set()
+        self.first_runs = 0.0
+        self._tried: Size = (0, 0)
         self._variables = jax.device_put({"params": model.params})
         self._reach = reach(model.config, model.genotype, model.pool_window)
         self._grid = grid(model.config, model.pool_window)
@@ -89,25 +95,29 @@ class Derainer:
     @overload
     def __call__(self, image: Image.Image) -> Image.Image: ...
     @overload
-    def __call__(self, image: Sequence[Any]) -> list[Any]: ...
+    def __call__(self, image: list[Any] | tuple[Any, ...]) -> list[Any]: ...
 
     def __call__(self, image):
         """Restores images.
 
         Args:
-          image: uint8 RGB (h, w, 3); or (n, h, w, 3); or a Pillow image, of which the RGB colours are restored; or a
-            sequence of these.
+          image: uint8 RGB (h, w, 3); or (n, h, w, 3); or a Pillow image; or a list or tuple of these.
 
         Returns:
-          The same kind: an array of the same shape, a Pillow image of mode RGB, or a list.
+          The same kind: an array of the same shape; a Pillow image of mode RGB, upright, without transparency and
+          metadata, which ``experiments.derain`` keeps; or a list.
 
         Raises:
           ValueError: another shape or dtype.
         """
         if isinstance(image, Image.Image):
-            return Image.fromarray(self(np.array(image.convert("RGB"))))
-        if isinstance(image, Sequence):
+            if image.mode not in MODES:
+                raise ValueError(f"a derainer takes Pillow images of the modes {', '.join(MODES)}, not {image.mode}")
+            return Image.fromarray(self(np.array(ImageOps.exif_transpose(image).convert("RGB"))))
+        if isinstance(image, list | tuple):
             return [self(one) for one in image]
+        if not hasattr(image, "dtype"):
+            raise ValueError(f"a derainer takes arrays, Pillow images, and lists of these, not {type(image).__name__}")
         if image.dtype != np.uint8 or image.ndim not in (3, 4) or image.shape[-1] != 3 or 0 in image.shape:
             raise ValueError(
                 f"a derainer takes uint8 RGB images (h, w, 3) or (n, h, w, 3), not {image.dtype} {image.shape}"
@@ -125,7 +135,7 @@ class Derainer:
             try:
                 return self._in_tiles(image, self._tile)
             except jax.errors.JaxRuntimeError as error:
-                tried = min(self._tile, math.isqrt(image.shape[0] * image.shape[1]))
+                tried = math.isqrt(self._tried[0] * self._tried[1])
                 smaller = tile_side(tried // 2, self._grid)
                 if "RESOURCE_EXHAUSTED" not in str(error) or tried <= smaller:
                     raise
@@ -153,9 +163,12 @@ class Derainer:
         size = self._sizes.choose((height, width), tile**2) if self._clears else (height, width)
         if size != (height, width):
             image = np.pad(image, ((0, size[0] - height), (0, size[1] - width), (0, 0)))
-        self.programs.add(size)
-        restored = self._restore(self._variables, image, np.int32(height), np.int32(width))
-        return np.asarray(restored)[:height, :width]
+        self._tried, began = size, time.perf_counter()
+        restored = np.asarray(self._restore(self._variables, image, np.int32(height), np.int32(width)))
+        if size not in self.programs:
+            self.programs.add(size)
+            self.first_runs += time.perf_counter() - began
+        return restored[:height, :width]
 
 
 def _sizes(model: Model) -> Sizes:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from autoderain_jax.errors import InputError
 
@@ -21,6 +21,16 @@ ORIENTED = ("JPEG", "MPO", "WEBP")
 warnings.filterwarnings("ignore", module=r"PIL\.")
 UNREAD = (".gif", ".heic", ".heif", ".avif", ".jp2", ".jxl", ".ppm", ".pgm", ".tga", ".exr", ".npy", ".mat", ".dng")
 """Other types of images, which are told of instead of being passed over."""
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What makes an image upright, by its EXIF orientation. Pillow's own function fails where it cannot write EXIF anew."""
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "YCbCr")
 """Modes of images that become RGB without a change of meaning."""
 
@@ -64,7 +74,7 @@ def decode(path: Path, use: Callable[[Image.Image], T]) -> T:
                 raise UnsuitableImage(
                     f"{path} tells its orientation behind its pixels: turn it upright and save it anew"
                 )
-            return use(ImageOps.exif_transpose(image) if turned else image)
+            return use(image.transpose(TURNS[_orientation(image)]) if turned else image)
     except InputError:
         raise
     except UnidentifiedImageError:

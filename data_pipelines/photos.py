@@ -7,11 +7,13 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image
 
 from autoderain_jax.errors import InputError
 from data_pipelines.images import decode
 
+OPAQUE = (".jpg", ".jpeg", ".bmp")
+"""Formats that keep no transparency: BMP has it, but hardly any reader knows."""
 QUALITY = 95
 """Of JPEG and WebP files, at which restored rain cannot be told from that of files without loss."""
 
@@ -46,7 +48,9 @@ class Photo:
             # Written anew, which leaves out the small picture that it may hold, as that is not restored. Where cameras
             # wrote what the standard does not know, Pillow may be unable to; the photograph matters more.
             if image.info.get("exif"):
-                info["exif"] = image.getexif().tobytes()
+                exif = image.getexif()
+                exif.pop(ExifTags.Base.Orientation, None)
+                info["exif"] = exif.tobytes()
         return cls(np.array(image.convert("RGB")), alpha, image.mode in ("1", "L", "LA"), info)
 
     def save(self, path: Path) -> None:
@@ -55,12 +59,14 @@ class Photo:
         Raises:
           InputError: it cannot be written, or its format has no transparency.
         """
+        suffix = path.suffix.lower()
+        if self.alpha is not None and suffix in OPAQUE:
+            raise InputError(f"cannot write {path}: {suffix[1:]} files have no transparency")
         image = Image.fromarray(self.rgb)
         if self.grey:
             image = image.convert("L")
         if self.alpha is not None:
             image.putalpha(Image.fromarray(self.alpha))
-        suffix = path.suffix.lower()
         options = dict(self.info)
         if suffix in (".jpg", ".jpeg"):
             options |= {"quality": QUALITY, "subsampling": 0}
@@ -70,6 +76,8 @@ class Photo:
         try:
             image.save(partial, Image.registered_extensions()[suffix], **options)
             partial.replace(path)
+        except KeyError:
+            raise InputError(f"cannot write {path}: its name tells no known format") from None
         except (OSError, ValueError) as error:
             raise InputError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}") from None
         finally:

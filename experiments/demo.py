@@ -15,7 +15,7 @@ from experiments import command
 
 TITLE = "Remove rain"
 ABOUT = """# Remove rain
-Drop a photograph; then move the slider over it. Nothing leaves this machine."""
+Drop a photograph; then move the slider over it. It is restored where this page is served, and nowhere else."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,12 +48,12 @@ def page(derainer: Derainer) -> Any:
             return None, gradio.DownloadButton(interactive=False)
         try:
             photo = Photo.read(Path(path))
+            result = dataclasses.replace(photo, rgb=derainer(photo.rgb))
+            target = Path(tempfile.mkdtemp(dir=results.name)) / Path(path).name
+            result.save(target)
         except InputError as error:
             # What the visitor's file is called here is of no interest.
             raise gradio.Error(str(error).replace(path, "the photograph")) from None
-        result = dataclasses.replace(photo, rgb=derainer(photo.rgb))
-        target = Path(tempfile.mkdtemp(dir=results.name)) / Path(path).name
-        result.save(target)
         return (photo.rgb, result.rgb), gradio.DownloadButton(value=str(target), interactive=True)
 
     with gradio.Blocks(title=TITLE, analytics_enabled=False) as blocks:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
+import jax
 import numpy as np
 import tyro
 from rich.progress import track
@@ -64,23 +65,22 @@ def derain(config: DerainConfig) -> int:
     memory = None if config.memory is None else int(config.memory * 1e9)
     derainer = Derainer.from_pretrained(config.model, memory=memory, ensemble=config.ensemble)
     console = command.console()
-    failed, first_runs, began = 0, 0.0, time.perf_counter()
+    failed, began = 0, time.perf_counter()
     for path, target in track(targets.items(), "deraining", console=console, disable=not console.is_terminal):
-        before, programs = time.perf_counter(), len(derainer.programs)
         try:
             if video.is_video_name(path):
                 video.restore(path, target, derainer, console)
             else:
                 _restore(path, target, derainer, config.compare)
-        except InputError as error:
+        except (InputError, MemoryError, jax.errors.JaxRuntimeError) as error:
             failed += 1
-            command.say(f"error: {error}")
+            reason = error if isinstance(error, InputError) else f"not enough memory for {path}: lower --memory"
+            command.say(f"error: {reason}")
         else:
             console.print(f"{path} -> {target}")
-        first_runs += time.perf_counter() - before if len(derainer.programs) > programs else 0.0
     console.print(
-        f"{len(targets) - failed} restored in {time.perf_counter() - began:.1f} s, of which {first_runs:.1f} s went to "
-        "the first of each size, which compile"
+        f"{len(targets) - failed} restored in {time.perf_counter() - began:.1f} s, {derainer.first_runs:.1f} s of "
+        f"them for the first runs of {len(derainer.programs)} programs, which are compiled"
     )
     if failed:
         command.say(f"{failed} of {len(targets)} inputs failed")
@@ -93,7 +93,12 @@ def _restore(path: Path, target: Path, derainer: Derainer, compare: bool) -> Non
     restored.save(target)
     if compare:
         both = Photo(np.concatenate([photo.rgb, restored.rgb], 1), grey=photo.grey, info=photo.info)
-        both.save(target.parent / COMPARED / target.name)
+        both.save(_strip(target))
+
+
+def _strip(target: Path) -> Path:
+    """The file that shows a photograph before and after; PNG files may be as wide as need be."""
+    return target.parent / COMPARED / f"{target.name}.png"
 
 
 def _targets(config: DerainConfig) -> dict[Path, Path]:
@@ -101,18 +106,19 @@ def _targets(config: DerainConfig) -> dict[Path, Path]:
     if not config.inputs:
         raise InputError("give at least one photograph or folder to derain")
     targets: dict[Path, Path] = {}
+    inputs: dict[str, Path] = {}
     for file in _files(config.inputs):
-        target = config.output / file.name
-        if file.suffix.lower() not in SUFFIXES and not video.is_video_name(file):
+        if file.suffix.lower() not in (*SUFFIXES, *video.SUFFIXES):
             raise InputError(f"input {file} is not of a known type ({', '.join((*SUFFIXES, *video.SUFFIXES))})")
-        if target in targets.values() and file not in targets:
+        # Some file systems do not tell small letters from capitals.
+        other = inputs.setdefault(file.name.casefold(), file)
+        if not other.samefile(file):
             raise InputError(f"two inputs are named {file.name}: restore them into different folders")
-        targets[file] = target
-    written = {target.resolve() for target in targets.values()}
-    if config.compare:
-        written |= {(target.parent / COMPARED / target.name).resolve() for target in targets.values()}
-    if overwritten := [file for file in targets if file.resolve() in written]:
-        raise InputError(f"--output {config.output} would overwrite the input {overwritten[0]}")
+        targets[other] = config.output / other.name
+    written = [*targets.values(), *(map(_strip, targets.values()) if config.compare else ())]
+    for target in filter(Path.exists, written):
+        if overwritten := [file for file in targets if file.samefile(target)]:
+            raise InputError(f"--output {config.output} would overwrite the input {overwritten[0]}")
     if any(map(video.is_video_name, targets)):
         video.require_av()
     folder = config.output / COMPARED if config.compare else config.output
@@ -134,7 +140,8 @@ def _files(inputs: tuple[Path, ...]) -> Iterator[Path]:
             found = [path]
         else:
             # Where the shell does not expand patterns, or they were quoted.
-            found = [Path(name) for name in sorted(glob.glob(str(path), recursive=True))]
+            matching = map(Path, sorted(glob.glob(str(path), recursive=True)))
+            found = [file for file in matching if is_image_name(file) or video.is_video_name(file)]
             if not found:
                 raise InputError(f"input {path} does not exist")
         yield from found

@@ -62,31 +62,39 @@ def restore(source: Path, target: Path, derainer: Derainer, console: Console) ->
 def _restore_into(input_, output, suffix: str, derainer: Derainer, console: Console, name: str) -> None:
     import av
 
-    pictures = input_.streams.video[0]
+    pictures = input_.streams.best("video")
     pictures.thread_type = "AUTO"
-    sound = {stream: output.add_stream_from_template(stream) for stream in input_.streams.audio}
+    try:
+        sound = {stream: output.add_stream_from_template(stream) for stream in input_.streams.audio}
+    except ValueError as error:
+        raise InputError(f"cannot keep the sound of {name} in a {suffix} file: {error}") from None
     written, early = None, []
-    packets = input_.demux(pictures, *sound)
-    for packet in track(packets, name, pictures.frames or None, console=console, disable=not console.is_terminal):
-        if packet.stream in sound:
-            if packet.dts is not None:
+
+    def frames():
+        for packet in input_.demux(pictures, *sound):
+            if packet.stream not in sound:
+                yield from packet.decode()
+            elif packet.dts is not None:
                 packet.stream = sound[packet.stream]
                 # The file begins with what its streams are.
                 early.append(packet) if written is None else output.mux(packet)
-            continue
-        for frame in packet.decode():
-            image = np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90 % 4))
-            restored = av.VideoFrame.from_ndarray(derainer(image), format="rgb24")
-            if written is None:
-                written = _add_pictures(output, pictures, frame, restored, suffix)
-                output.mux(early)
-            restored = restored.reformat(
-                format=written.pix_fmt,
-                dst_colorspace=MATRICES.get(frame.colorspace),
-                dst_color_range=written.codec_context.color_range or None,
-            )
-            restored.pts, restored.time_base = frame.pts, frame.time_base
-            output.mux(written.encode(restored))
+
+    shown = {"console": console, "disable": not console.is_terminal}
+    for frame in track(frames(), name, pictures.frames or None, **shown):
+        if max(component.bits for component in frame.format.components) > 8:
+            raise InputError(f"{name} has more than 8 bits per channel: convert it")
+        image = np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90 % 4))
+        restored = av.VideoFrame.from_ndarray(derainer(image), format="rgb24")
+        if written is None:
+            written = _add_pictures(output, pictures, frame, restored, suffix)
+            output.mux(early)
+        restored = restored.reformat(
+            format=written.pix_fmt,
+            dst_colorspace=MATRICES.get(frame.colorspace),
+            dst_color_range=written.codec_context.color_range or None,
+        )
+        restored.pts, restored.time_base = frame.pts, frame.time_base
+        output.mux(written.encode(restored))
     if written is None:
         raise InputError(f"{name} holds no frame that can be read")
     output.mux(written.encode())
@@ -101,5 +109,9 @@ def _add_pictures(output, like, source, first, suffix: str):
     stream.pix_fmt = "yuv444p" if first.width % 2 or first.height % 2 else "yuv420p"
     stream.codec_context.time_base = like.time_base
     for name in ("colorspace", "color_range", "color_primaries", "color_trc"):
-        setattr(stream.codec_context, name, getattr(source, name))
+        if (value := getattr(source, name, None)) is not None:
+            setattr(stream.codec_context, name, value)
+    ratio = like.sample_aspect_ratio
+    if ratio:
+        stream.codec_context.sample_aspect_ratio = 1 / ratio if source.rotation // 90 % 2 else ratio
     return stream

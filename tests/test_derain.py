@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image, ImageCms
 
-from autoderain_jax import Derainer
+from autoderain_jax import Derainer, InputError
 from autoderain_jax.metrics import score
 from data_pipelines.images import read_rgb
+from data_pipelines.photos import Photo
 from data_pipelines.synthetic import Rain, add_rain, photograph
 from experiments import command as command_module
 from experiments import derain, video
@@ -110,7 +111,7 @@ def test_patterns_and_comparisons(command, tmp_path, rainy, restored):
         Image.fromarray(rainy).save(tmp_path / name)
     assert command("a*.png", "--compare")[0] == 0
     assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["a1.png", "a2.png", "compared"]
-    np.testing.assert_array_equal(read_rgb(tmp_path / "out/compared/a1.png"), np.hstack([rainy, restored]))
+    np.testing.assert_array_equal(read_rgb(tmp_path / "out/compared/a1.png.png"), np.hstack([rainy, restored]))
     code, _, err = command("c*.png")
     assert (code, "c*.png does not exist" in err) == (2, True)
 
@@ -212,16 +213,33 @@ def test_a_video_keeps_its_colours_however_they_were_made(tmp_path, matrix, span
 
 def test_comparisons_never_overwrite(command, tmp_path, rainy):
     (tmp_path / "out/compared").mkdir(parents=True)
-    Image.fromarray(rainy).save(tmp_path / "out/compared/a.png")
-    code, _, err = command("out/compared", "--compare")
-    assert (code, "would overwrite the input out/compared/a.png" in err) == (2, True)
+    Image.fromarray(rainy).save(tmp_path / "out/compared/a.png.png")
+    Image.fromarray(rainy).save(tmp_path / "a.png")
+    code, _, err = command("a.png", "out/compared/a.png.png", "--compare")
+    assert (code, "would overwrite the input out/compared/a.png.png" in err) == (2, True)
 
 
-def test_odd_exif_does_not_keep_a_photograph_from_being_restored(command, tmp_path, rainy):
+def test_one_file_by_two_names_is_restored_once(command, tmp_path, rainy):
+    Image.fromarray(rainy).save(tmp_path / "a.png")
+    code, out, _ = command("a.png", tmp_path / "a.png")
+    assert (code, "1 restored in" in out) == (0, True)
+
+
+def test_transparency_that_a_format_does_not_keep_is_refused(tmp_path, rainy):
+    with pytest.raises(InputError, match="bmp files have no transparency"):
+        Photo(rainy, alpha=rainy[..., 0]).save(tmp_path / "a.bmp")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_odd_exif_does_not_keep_a_photograph_from_being_restored(command, tmp_path, rainy, orientation):
     exif = Image.Exif()
-    # ResolutionUnit as a text: read, but not written, by Pillow.
     exif[ExifTags.Base.Model] = "a camera"
-    content = exif.tobytes().replace(b"\\x10\\x01\\x02\\x00", b"\\x28\\x01\\x02\\x00")
-    Image.fromarray(rainy).save(tmp_path / "odd.jpg", exif=content)
+    exif[ExifTags.Base.Orientation] = orientation
+    # ResolutionUnit as a text: read, but not written, by Pillow.
+    odd = exif.tobytes().replace(b"\x01\x10\x00\x02", b"\x01\x28\x00\x02")
+    assert odd != exif.tobytes()
+    Image.fromarray(rainy).save(tmp_path / "odd.jpg", exif=odd)
     assert command("odd.jpg")[0] == 0
-    assert (tmp_path / "out/odd.jpg").exists()
+    with Image.open(tmp_path / "out/odd.jpg") as image:
+        assert image.size == ((200, 150) if orientation == 1 else (150, 200))

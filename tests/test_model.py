@@ -133,6 +133,9 @@ def test_derainer_takes_what_people_have(model):
     np.testing.assert_array_equal(derainer(list(images)), expected)
     restored = derainer(Image.fromarray(images[0]).convert("RGBA"))
     assert restored.mode == "RGB"
+    for wrong in ("photo.jpg", Image.new("I;16", (8, 8)), Image.new("CMYK", (8, 8))):
+        with pytest.raises(ValueError, match="a derainer takes"):
+            derainer(wrong)
     np.testing.assert_array_equal(np.array(restored), expected[0])
 
 
