@@ -49,12 +49,6 @@ class Checkpoints:
             # Of a save that failed it tells once more.
             self._checkpointer.close()
 
-    @property
-    def latest(self) -> int | None:
-        """Step of the newest checkpoint, damaged or not; None if there is none."""
-        latest = self._checkpointer.latest
-        return None if latest is None else latest.step
-
     def save(self, step: int, state: PyTree) -> None:
         """Saves the state as of ``step``, whole or not at all, unless that step is known to be there.
 
