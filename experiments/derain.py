@@ -73,6 +73,8 @@ def derain(config: DerainConfig) -> int:
             else:
                 _restore(path, target, derainer, config.compare)
         except (InputError, MemoryError, jax.errors.JaxRuntimeError) as error:
+            if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
+                raise
             failed += 1
             reason = error if isinstance(error, InputError) else f"not enough memory for {path}: lower --memory"
             command.say(f"error: {reason}")

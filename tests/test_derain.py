@@ -1,5 +1,6 @@
 """``experiments.derain``: what becomes of files."""
 
+import jax
 import numpy as np
 import pytest
 from PIL import ExifTags, Image, ImageCms
@@ -243,3 +244,24 @@ def test_odd_exif_does_not_keep_a_photograph_from_being_restored(command, tmp_pa
     assert command("odd.jpg")[0] == 0
     with Image.open(tmp_path / "out/odd.jpg") as image:
         assert image.size == ((200, 150) if orientation == 1 else (150, 200))
+
+
+def test_a_photograph_too_large_for_the_memory_is_told_and_the_rest_goes_on(command, tmp_path, rainy, monkeypatch):
+    for name in ("a.png", "b.png"):
+        Image.fromarray(rainy).save(tmp_path / name)
+    errors = [jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes.")]
+
+    def starved(self, image):
+        if errors:
+            raise errors.pop()
+        return image
+
+    monkeypatch.setattr(Derainer, "__call__", starved)
+    code, _, err = command("a.png", "b.png")
+    assert (code, "error: not enough memory for a.png: lower --memory" in err) == (1, True)
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["b.png"]
+    errors.append(jax.errors.JaxRuntimeError("INTERNAL: something else"))
+    monkeypatch.undo()
+    monkeypatch.setattr(Derainer, "__call__", starved)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="something else"):
+        derain.derain(derain.DerainConfig((tmp_path / "a.png",), tmp_path / "out"))
