@@ -98,12 +98,14 @@ class DerainNet(nn.Module):
       pool_window: side in pixels of the window that squeeze-and-excitation pools over; None, as in training, pools
         the whole input.
       supernet: how open choices keep their weights and run.
+      remat: in the backward pass, compute the inside of every RSEB anew instead of keeping it.
     """
 
     config: NetworkConfig
     choices: Mapping[str, Mapping[str, tuple[str, ...]]]
     pool_window: int | None = None
     supernet: Supernet = Supernet()
+    remat: bool = False
 
     @nn.compact
     def __call__(
@@ -157,8 +159,9 @@ class DerainNet(nn.Module):
     ) -> jax.Array:
         """A run of RSEBs at one resolution."""
         window = self.pool_window and max(self.pool_window >> level, 1)
+        rseb = nn.remat(RSEB) if self.remat else RSEB
         for i in range(blocks):
             name = f"{stage}_block{i}"
-            block = RSEB(self.choices[name], self.config.reduction, window, self.supernet, name=name)
+            block = rseb(self.choices[name], self.config.reduction, window, self.supernet, name=name)
             x = block(x, gates.get(name), kernels.get(name), extent)
         return x

@@ -8,8 +8,10 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
+from autoderain_jax.parallel import Layout
 from data_pipelines.device_stream import MOST_PIXELS, DeviceBatch, cut, device_batches, device_memory
 from data_pipelines.pairs import Pairs
+from data_pipelines.sampling import sample_patches
 
 Stream = Literal["auto", "device", "tf"]
 Batch = Mapping[str, jax.typing.ArrayLike] | DeviceBatch
@@ -28,7 +30,9 @@ def batches(
     seed: int,
     start: int = 0,
     shard: tuple[int, int] = (0, 1),
+    parts: int = 1,
     stream: Stream = "auto",
+    layout: Layout | None = None,
 ) -> Iterator[Batch]:
     """Batches ``start``, ``start + 1``, ... without end; each a function of (seed, step) alone, whatever the stream.
 
@@ -38,9 +42,11 @@ def batches(
       batch: patches per batch, of all processes together.
       seed: of the stream.
       start: first step, at no cost: nothing before it is read.
-      shard: (index, count) of the process; it gets its part of every batch.
+      shard: (index, count) of the process; it gets its share of every batch.
+      parts: how many elements of the iterator make up a batch.
       stream: ``device`` (pixels on the device, patches cut inside the step), ``tf`` (tf.data), or ``auto``: the first
         where they fit.
+      layout: of the devices that share the batches; None for the default device.
 
     Returns:
       An iterator of what ``as_floats`` takes.
@@ -49,12 +55,19 @@ def batches(
       InputError: an image is smaller than the patch or cannot be read, the batch cannot be shared equally, or there are
         too many pixels for the device.
     """
-    options = {"patch": patch, "batch": batch, "seed": seed, "start": start, "shard": shard}
+    options = {"patch": patch, "batch": batch, "seed": seed, "start": start, "shard": shard, "parts": parts}
     if stream == "device" or (stream == "auto" and fits(pairs)):
-        return device_batches(pairs, **options)
+        return device_batches(pairs, **options, layout=layout)
     from data_pipelines.stream import numpy_batches  # TensorFlow takes seconds to import, and may not be there
 
-    return numpy_batches(pairs, **options)
+    stream = numpy_batches(pairs, **options)
+    return map(layout.place_share, stream) if layout else stream
+
+
+def origin(pairs: Pairs, *, patch: int, batch: int, seed: int, step: int) -> str:
+    """The names of the images that the patches of a batch are from, in words."""
+    images = sorted(set(sample_patches(pairs.sizes, patch, batch, seed, step).image.tolist()))
+    return f"patches of {', '.join(pairs[index].name for index in images)}"
 
 
 def fits(pairs: Pairs) -> bool:

@@ -17,8 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from autoderain_jax.errors import InputError
+from autoderain_jax.parallel import Layout
 from data_pipelines.pairs import Pairs
-from data_pipelines.sampling import Patches, sample_patches
+from data_pipelines.sampling import Patches, sample_patches, turn
 
 MOST_PIXELS = 2**31 - 1
 """Pixels are counted by int32."""
@@ -70,8 +71,8 @@ def device_memory() -> int | None:
     return (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
 
 
-def put(pairs: Pairs) -> DeviceImages:
-    """Reads all pairs and puts them on the default device.
+def put(pairs: Pairs, layout: Layout | None = None) -> DeviceImages:
+    """Reads all pairs and puts them on the default device, or on all of a layout.
 
     Raises:
       InputError: an image cannot be read, or the pixels do not fit into memory or are more than int32 counts.
@@ -93,26 +94,39 @@ def put(pairs: Pairs) -> DeviceImages:
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(read, range(len(pairs))))
-    return DeviceImages(jnp.asarray(pixels), jnp.asarray(start, jnp.int32), jnp.asarray(pairs.sizes[:, 1], jnp.int32))
+    images = DeviceImages(pixels, start.astype(np.int32), pairs.sizes[:, 1].astype(np.int32))
+    return layout.place_whole(images) if layout else jax.tree.map(jnp.asarray, images)
 
 
 def device_batches(
-    pairs: Pairs, *, patch: int, batch: int, seed: int, start: int = 0, shard: tuple[int, int] = (0, 1)
+    pairs: Pairs,
+    *,
+    patch: int,
+    batch: int,
+    seed: int,
+    start: int = 0,
+    shard: tuple[int, int] = (0, 1),
+    parts: int = 1,
+    layout: Layout | None = None,
 ) -> Iterator[DeviceBatch]:
     """The batches of ``stream.patch_stream``, arguments as there, to be cut out by ``cut`` inside the step.
 
     All images are read at once, before the first batch is asked for.
+
+    Args:
+      layout: of the devices on which images lie and by which patches are shared; None for the default device.
 
     Raises:
       InputError: as for ``put``; an image is smaller than the patch; or the batch cannot be shared equally.
     """
     pairs.require_patch(patch)
     sizes = pairs.sizes
-    sample_patches(sizes, patch, batch, seed, start, shard)
-    images = put(pairs)
+    sample_patches(sizes, patch, batch, seed, *turn(start * parts, parts, shard))
+    images = put(pairs, layout)
 
-    def draw(step: int) -> DeviceBatch:
-        patches = sample_patches(sizes, patch, batch, seed, step, shard)
-        return DeviceBatch(images, Patches(*(field.astype(np.int32) for field in patches[:3]), patches.flip), patch)
+    def draw(position: int) -> DeviceBatch:
+        patches = sample_patches(sizes, patch, batch, seed, *turn(position, parts, shard))
+        patches = Patches(*(field.astype(np.int32) for field in patches[:3]), patches.flip)
+        return DeviceBatch(images, layout.place_share(patches) if layout else patches, patch)
 
-    return map(draw, itertools.count(start))
+    return map(draw, itertools.count(start * parts))

@@ -61,6 +61,19 @@ def sample_patches(
     return Patches(*(field[mine] for field in whole))
 
 
+def turn(position: int, parts: int, shard: tuple[int, int]) -> tuple[int, tuple[int, int]]:
+    """Of batches taken in equal parts one after the other, the step of part ``position``, and its shard of that batch.
+
+    Args:
+      position: counts parts from step 0 on.
+      parts: of each batch.
+      shard: (index, count) of the process, which gets its share of every part.
+    """
+    step, part = divmod(position, parts)
+    index, count = shard
+    return step, (part * count + index, parts * count)
+
+
 _PATCHES, _ORDER = 0, 1
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from autoderain_jax.errors import InputError
 from data_pipelines.pairs import Pairs
 from data_pipelines.quiet_tf import tf
-from data_pipelines.sampling import sample_patches
+from data_pipelines.sampling import sample_patches, turn
 
 AHEAD = 4
 """Batches prepared in advance."""
@@ -50,6 +50,7 @@ def patch_stream(
     seed: int,
     start: int = 0,
     shard: tuple[int, int] = (0, 1),
+    parts: int = 1,
 ) -> tf.data.Dataset:
     """Batches ``start``, ``start + 1``, ... without end; each a function of (seed, step) alone.
 
@@ -59,7 +60,8 @@ def patch_stream(
       batch: patches per batch, of all processes together.
       seed: of the stream.
       start: first step, at no cost: nothing before it is read.
-      shard: (index, count) of the process; it gets its part of every batch.
+      shard: (index, count) of the process; it gets its share of every batch.
+      parts: how many elements make up a batch.
 
     Returns:
       A dataset of ``{"rainy": uint8 (patches, patch, patch, 3), "clean": the same}``.
@@ -67,58 +69,60 @@ def patch_stream(
     Raises:
       InputError: an image is smaller than the patch, or the batch cannot be shared equally.
     """
-    load = _loader(pairs, patch, batch, seed, shard)
-    return _dataset(load, (batch // shard[1], patch, patch, 6), start)
+    load = _loader(pairs, patch, batch, seed, shard, parts)
+    return _dataset(load, (batch // (shard[1] * parts), patch, patch, 6), start * parts)
 
 
 def numpy_batches(
-    pairs: Pairs, *, patch: int, batch: int, seed: int, start: int = 0, shard: tuple[int, int] = (0, 1)
+    pairs: Pairs, *, patch: int, batch: int, seed: int, start: int = 0, shard: tuple[int, int] = (0, 1), parts: int = 1
 ) -> Generator[dict[str, np.ndarray], None, None]:
     """The batches of ``patch_stream``, arguments as there, as NumPy arrays.
 
     Raises:
       InputError: an image is smaller than the patch, or cannot be read; the batch before it is the last.
     """
-    stream = _numpy_batches(pairs, patch, batch, seed, start, shard)
+    stream = _numpy_batches(pairs, patch, batch, seed, start, shard, parts)
     _streams.add(stream)
     return stream
 
 
-def _numpy_batches(pairs, patch, batch, seed, start, shard):
-    load = _loader(pairs, patch, batch, seed, shard)
-    shape = (batch // shard[1], patch, patch, 6)
+def _numpy_batches(pairs, patch, batch, seed, start, shard, parts):
+    load = _loader(pairs, patch, batch, seed, shard, parts)
+    shape = (batch // (shard[1] * parts), patch, patch, 6)
     failures: dict[int, InputError] = {}
 
-    def guarded(step: int) -> np.ndarray:
+    def guarded(position: int) -> np.ndarray:
         # An exception inside TensorFlow would be logged with its traceback, so it waits here for its batch.
         try:
-            return load(step)
+            return load(position)
         except InputError as error:
-            failures[step] = error
+            failures[position] = error
             return np.zeros(shape, np.uint8)
 
-    dataset = _dataset(guarded, shape, start)
-    for step, content in enumerate(dataset.as_numpy_iterator(), start):
-        if step in failures:
-            raise failures[step]
+    dataset = _dataset(guarded, shape, start * parts)
+    for position, content in enumerate(dataset.as_numpy_iterator(), start * parts):
+        if position in failures:
+            raise failures[position]
         yield content
 
 
-def _loader(pairs: Pairs, patch: int, batch: int, seed: int, shard: tuple[int, int]) -> Callable[[int], np.ndarray]:
+def _loader(
+    pairs: Pairs, patch: int, batch: int, seed: int, shard: tuple[int, int], parts: int
+) -> Callable[[int], np.ndarray]:
     pairs.require_patch(patch)
     sizes = pairs.sizes
-    sample_patches(sizes, patch, batch, seed, 0, shard)
-    return lambda step: patch_batch(pairs, sizes, patch, batch, seed, step, shard)
+    sample_patches(sizes, patch, batch, seed, *turn(0, parts, shard))
+    return lambda position: patch_batch(pairs, sizes, patch, batch, seed, *turn(position, parts, shard))
 
 
 def _dataset(load: Callable[[int], np.ndarray], shape: tuple[int, ...], start: int) -> tf.data.Dataset:
-    def split(step):
-        both = tf.numpy_function(lambda step: load(int(step)), [step], tf.uint8, stateful=False)
+    def split(position):
+        both = tf.numpy_function(lambda position: load(int(position)), [position], tf.uint8, stateful=False)
         both = tf.ensure_shape(both, shape)
         return {"rainy": both[..., :3], "clean": both[..., 3:]}
 
     options = tf.data.Options()
     options.threading.private_threadpool_size = WORKERS
     options.deterministic = True
-    steps = tf.data.Dataset.range(start, np.iinfo(np.int64).max)
-    return steps.map(split, num_parallel_calls=WORKERS).prefetch(AHEAD).with_options(options)
+    positions = tf.data.Dataset.range(start, np.iinfo(np.int64).max)
+    return positions.map(split, num_parallel_calls=WORKERS).prefetch(AHEAD).with_options(options)

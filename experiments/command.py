@@ -17,6 +17,7 @@ import tyro
 from rich.console import Console
 
 from autoderain_jax.errors import InputError
+from experiments import processes
 
 Config = TypeVar("Config")
 
@@ -67,17 +68,26 @@ def run(main: Callable[[], int | None]) -> None:
         say(f"error: {error}")
         code = 2
     except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
-            raise
-        say("error: the device has not enough memory: lower --batch, --patch, --network.width or --network.blocks")
-        code = 2
+        code = _device_error(error)
     except OSError as error:
         say(f"error: {error.filename or 'input or output'}: {error.strerror or error}")
         code = 2
     except KeyboardInterrupt:
         say("interrupted")
         code = 130
+    processes.leave(code)
     sys.exit(code)
+
+
+def _device_error(error: jax.errors.JaxRuntimeError) -> int:
+    """Says in a sentence what can be said so, and returns the exit code; raises everything else."""
+    if "RESOURCE_EXHAUSTED" in str(error):
+        say("error: the device has not enough memory: lower --batch, --patch, --network.width or --network.blocks")
+        return 2
+    if jax.process_count() > 1 and any(word in str(error) for word in ("Gloo", "gloo", "NCCL", "nccl", "collective")):
+        say(f"error: another process of this run has ended: {processes.RESTART}")
+        return processes.ENDED
+    raise error
 
 
 def keep_programs() -> None:
@@ -102,8 +112,9 @@ def finite(value: Any) -> Any:
 
 
 def console(stderr: bool = False) -> Console:
-    """Where commands print: colours and bars on a terminal, plain lines of any length elsewhere."""
-    console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False, stderr=stderr)
+    """Where commands print: colours and bars on a terminal, plain lines of any length elsewhere; the first process."""
+    quiet = not processes.is_first()
+    console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False, stderr=stderr, quiet=quiet)
     if not console.is_terminal:
         console.width = 120
     return console

@@ -19,6 +19,7 @@ from autoderain_jax.search_space import Rows, leaning_alphas
 from data_pipelines import BUILTIN, Pairs, open_pairs
 from data_pipelines.batches import Stream
 from data_pipelines.synthetic import with_synthetic
+from experiments.processes import Processes
 
 Preset = Literal["tiny", "small", "base"]
 
@@ -56,6 +57,10 @@ class TrainingConfig:
     """Of Adam on the weights, at its peak; it falls to zero along a cosine."""
     loss: str = "charbonnier"
     """Training loss: charbonnier, l1, negative_ssim, or a mix such as charbonnier+0.1*negative_ssim."""
+    remat: bool = False
+    """Compute the inside of every RSEB anew in the backward pass: less memory, a third more time."""
+    processes: Processes = dataclasses.field(default_factory=Processes)
+    """Several processes that make up one run."""
     checkpoint_minutes: float = 5.0
     """Minutes between checkpoints; one is also saved at the end and when the run is interrupted."""
     held_out: float = 0.05
@@ -78,6 +83,7 @@ class TrainingConfig:
         if not 0 < self.held_out < 1:
             raise InputError(f"--held-out must be between 0 and 1, not {self.held_out}")
         self.network.check("--network")
+        self.processes.check()
 
 
 def check_own(config: Any, is_mdarts: bool, others: str) -> None:
@@ -187,14 +193,17 @@ class RetrainConfig(TrainingConfig):
     --preset so are its preset and network."""
     held_out: float = 0.05
     """Share of the training images held out, whole, to choose the best weights; a part of the search's."""
+    accumulate: int = 1
+    """Take a step's batch in so many parts, one after the other: the memory of one part, the gradient of the batch."""
     validations: int = 10
     """How many times, evenly spread, the held-out images are scored."""
 
     def check(self) -> None:
         """Raises ``InputError`` naming the first option whose value makes no sense."""
         super().check()
-        if self.validations < 1:
-            raise InputError(f"--validations must be at least 1, not {self.validations}")
+        for name in ("validations", "accumulate"):
+            if getattr(self, name) < 1:
+                raise InputError(f"--{name} must be at least 1, not {getattr(self, name)}")
 
 
 def open_training(config: TrainingConfig) -> tuple[Pairs, Pairs]:

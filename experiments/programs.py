@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from autoderain_jax.parallel import Layout
+
 
 class Program:
     """A jitted function compiled for arguments of one shape.
@@ -53,15 +55,21 @@ class Run(NamedTuple):
 
 
 class Programs:
-    """Makes programs of functions, as a ``kernel_space.Stage`` does, and can compile them before they run."""
+    """Makes programs of functions, as a ``kernel_space.Stage`` does, and can compile them before they run.
 
-    def __init__(self):
+    Args:
+      layout: what they return lies whole on these devices; None: wherever what they are given lies.
+    """
+
+    def __init__(self, layout: Layout | None = None):
+        self._layout = layout
         self._runs: list[Run] | None = None
         self._made: dict[int, Any] = {}
 
     def __call__(self, function: Callable[..., Any], donate: tuple[int, ...] = ()) -> Callable[..., Any]:
         """The function jitted; arguments at ``donate`` give their memory to what it returns."""
-        jitted = jax.jit(function, donate_argnums=donate)
+        out = {} if self._layout is None else {"out_shardings": self._layout.whole}
+        jitted = jax.jit(function, donate_argnums=donate, **out)
         compiled: dict[Any, Program] = {}
 
         def run(*args: Any) -> Any:
@@ -74,6 +82,7 @@ class Programs:
             handed = tree_bytes([leaf for leaf in jax.tree.leaves(args) if id(leaf) in self._made])
             self._runs.append(Run(compiled[shapes], handed))
             made = jitted.eval_shape(*args)
+            made = made if self._layout is None else self._layout.shapes(made)
             self._made |= {id(leaf): leaf for leaf in jax.tree.leaves(made)}
             return made
 

@@ -13,17 +13,21 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from autoderain_jax.accumulation import mean_over_parts, take
 from autoderain_jax.derainer import Derainer
 from autoderain_jax.errors import InputError
 from autoderain_jax.genotype import Genotype
+from autoderain_jax.kernel_space import Stage
 from autoderain_jax.losses import parse_loss
 from autoderain_jax.metrics import SSIM_WINDOW, score
 from autoderain_jax.model import Model
 from autoderain_jax.network import DerainNet, NetworkConfig
+from autoderain_jax.parallel import data_parallel, local
 from data_pipelines import Pairs
-from data_pipelines.batches import as_floats, batches
-from experiments import command
+from data_pipelines.batches import as_floats, batches, origin
+from experiments import command, processes
 from experiments.config import RetrainConfig, open_training, retrain_preset
+from experiments.programs import Programs
 from experiments.report import write_retrain_report
 from experiments.workdir import Workdir
 
@@ -58,39 +62,50 @@ def retrain(config: RetrainConfig) -> Model:
     workdir = Workdir(
         config.workdir, config, "retrain", blocks=genotype.blocks, images=[train.listing_id(), held_out.listing_id()]
     )
-    network = DerainNet(config.network, genotype.choices)
+    layout = data_parallel(config.batch, config.accumulate)
+    network = DerainNet(config.network, genotype.choices, remat=config.remat)
     optimiser = optax.adam(optax.cosine_decay_schedule(config.learning_rate, config.steps))
-    state = first_state(network, optimiser, config)
-    model = Model(config.network, genotype, state.params, config.patch, _provenance(config))
+    state = jax.jit(lambda: first_state(network, optimiser, config), out_shardings=layout.whole)()
+    model = Model(config.network, genotype, local(state.params), config.patch, _provenance(config))
     workdir.console.print(
         f"{model.parameters:,} parameters; {len(train)} training pairs, {len(held_out)} held out; {config.steps} steps"
+        + (f" on {layout.mesh.size} devices" if layout.mesh.size > 1 else "")
     )
 
-    update = jax.jit(fed(train_step(network, optimiser, config.loss)), donate_argnums=(0, 1))
+    update = update_in_parts(network, optimiser, config.loss, config.accumulate, Programs(layout))
     derainer = Derainer(model)
     due = {round(config.steps * (i + 1) / config.validations) for i in range(config.validations)}
     streams: dict[str, Any] = {}
+    drawn = {"patch": config.patch, "batch": config.batch, "seed": config.seed}
 
     def batches_from(start: int) -> None:
-        size = {"patch": config.patch, "batch": config.batch}
-        streams["train"] = batches(train, seed=config.seed, start=start, stream=config.stream, **size)
+        options = {"stream": config.stream, "layout": layout, "shard": layout.shard, "parts": config.accumulate}
+        streams["train"] = batches(train, **drawn, start=start, **options)
 
     def advance(state: TrainState, step: int):
-        params, opt_state, loss = update(state.params, state.opt_state, next(streams["train"]))
+        params, opt_state, loss = update(state.params, state.opt_state, take(streams["train"], config.accumulate))
         state = state._replace(params=params, opt_state=opt_state)
         metrics = {"train_loss": loss}
         if step + 1 in due:
-            psnr = held_out_psnr(derainer.with_params(params), held_out)
+            psnr = held_out_psnr(derainer.with_params(local(params)), held_out)
             metrics["held_out_psnr"] = psnr
             if psnr > state.best_psnr:
                 best = jax.tree.map(jnp.copy, params)
-                state = state._replace(best_params=best, best_psnr=jnp.float32(psnr))
+                state = state._replace(best_params=best, best_psnr=layout.place_whole(np.float32(psnr)))
         return state, metrics
 
-    state = workdir.train(state, config.steps, advance, batches_from, checkpoint_minutes=config.checkpoint_minutes)
-    best = derainer.with_params(state.best_params)
-    best.model.save(workdir.folder / "model")
-    write_retrain_report(workdir, config, best, held_out)
+    state = workdir.train(
+        state,
+        config.steps,
+        advance,
+        batches_from,
+        checkpoint_minutes=config.checkpoint_minutes,
+        batch_of=lambda step: origin(train, **drawn, step=step),
+    )
+    best = derainer.with_params(local(state.best_params))
+    if workdir.writes:
+        best.model.save(workdir.folder / "model")
+        write_retrain_report(workdir, config, best, held_out)
     workdir.console.print(f"held-out PSNR (y-matlab): {float(state.best_psnr):.2f} dB")
     workdir.console.print(f"model: {workdir.folder / 'model'}\nreport: {workdir.folder / 'report.html'}")
     return best.model
@@ -105,16 +120,45 @@ def first_state(network: DerainNet, optimiser: optax.GradientTransformation, con
 
 def train_step(network: DerainNet, optimiser: optax.GradientTransformation, loss: str):
     """``(params, opt_state, batch) -> (params, opt_state, loss)``; the batch is (rainy, clean) as floats."""
+    descend = value_and_gradient(network, loss)
+
+    def update(params, opt_state, batch):
+        value, grads = descend(params, batch)
+        return *applied(optimiser, params, opt_state, grads), value
+
+    return update
+
+
+def value_and_gradient(network: DerainNet, loss: str) -> Callable[[Any, Any], tuple[jax.Array, Any]]:
+    """``(params, batch) -> (loss, gradient)``."""
     restore_loss = parse_loss(loss)
 
     def objective(params, batch):
         rainy, clean = batch
         return restore_loss(network.apply({"params": params}, rainy), clean)
 
+    return jax.value_and_grad(objective)
+
+
+def applied(optimiser: optax.GradientTransformation, params: Any, opt_state: Any, grads: Any) -> tuple[Any, Any]:
+    """Weights and the optimiser's state after a step along a gradient."""
+    updates, opt_state = optimiser.update(grads, opt_state, params)
+    return optax.apply_updates(params, updates), opt_state
+
+
+def update_in_parts(
+    network: DerainNet, optimiser: optax.GradientTransformation, loss: str, parts: int, stage: Stage
+) -> Callable[..., tuple[Any, Any, jax.Array]]:
+    """``(params, opt_state, parts of a batch) -> (params, opt_state, loss)``, the parts as streams give them."""
+    if parts == 1:
+        whole = stage(fed(train_step(network, optimiser, loss)), (0, 1))
+        return lambda params, opt_state, batch: whole(params, opt_state, *batch)
+    gradient = mean_over_parts(lambda params, part: value_and_gradient(network, loss)(params, as_floats(part)), stage)
+    apply = stage(lambda params, opt_state, grads: applied(optimiser, params, opt_state, grads), (0, 1))
+
     def update(params, opt_state, batch):
-        value, grads = jax.value_and_grad(objective)(params, batch)
-        updates, opt_state = optimiser.update(grads, opt_state, params)
-        return optax.apply_updates(params, updates), opt_state, value
+        value, grads = gradient(params, batch)
+        return *apply(params, opt_state, grads), value
 
     return update
 
@@ -134,6 +178,7 @@ def held_out_psnr(derainer: Derainer, pairs: Pairs) -> float:
 
 
 def _provenance(config: RetrainConfig) -> dict[str, Any]:
+    # Not of what leaves the result as it is: processes, accumulation, recomputation.
     names = (
         "preset",
         "data",
@@ -163,7 +208,10 @@ def main() -> None:
         if preset is not None:
             found.pop("network", None)
         default = dataclasses.replace(default, **found)
-    retrain(command.parse(RetrainConfig, args, default, prog="python -m experiments.retrain"))
+    config = command.parse(RetrainConfig, args, default, prog="python -m experiments.retrain")
+    processes.join(config.processes, command.say)
+    retrain(config)
+    processes.part()
 
 
 def searched_with(origin: Mapping[str, Any], source: str | None) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import itertools
 import json
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -23,12 +23,13 @@ from autoderain_jax.losses import parse_loss
 from autoderain_jax.mdarts import Search, SearchState
 from autoderain_jax.model import Model
 from autoderain_jax.network import DerainNet, open_choices
+from autoderain_jax.parallel import Layout, data_parallel, local
 from autoderain_jax.proximal import proximal_gradient
 from autoderain_jax.rivals import best_of_random
 from autoderain_jax.search_space import Rows, Supernet, initial_alphas
 from data_pipelines import Pairs
-from data_pipelines.batches import as_floats, batches
-from experiments import agreement, command, health
+from data_pipelines.batches import as_floats, batches, origin
+from experiments import agreement, command, health, processes
 from experiments.config import SearchConfig, SearchesConfig, open_training, search_preset
 from experiments.programs import Programs, predict, tree_bytes
 from experiments.report import write_search_report, write_searches_report
@@ -60,14 +61,14 @@ class Built:
     programs: Programs
 
 
-def build(config: SearchConfig, prices: Rows) -> Built:
-    """The search that the configuration describes, at the given prices."""
+def build(config: SearchConfig, prices: Rows, layout: Layout | None = None) -> Built:
+    """The search that the configuration describes, at the given prices, on the devices of a layout."""
     choices = open_choices(config.network)
     algorithm = config.built_algorithm
     restore_loss = parse_loss(config.loss)
 
     def network(supernet: Supernet) -> DerainNet:
-        return DerainNet(config.network, choices, supernet=supernet)
+        return DerainNet(config.network, choices, supernet=supernet, remat=config.remat)
 
     def loss_on(supernet: Supernet):
         def loss(params, gates, batch, kernels=None):
@@ -85,7 +86,7 @@ def build(config: SearchConfig, prices: Rows) -> Built:
     else:
         alphas_optimiser = algorithm.optimiser(rate)
     params_optimiser = optax.adam(optax.cosine_decay_schedule(config.learning_rate, config.steps))
-    programs = Programs()
+    programs = Programs(layout)
     search = algorithm.build(
         loss_on,
         params_optimiser,
@@ -138,24 +139,27 @@ def search(config: SearchConfig) -> Found:
         f"{config.steps} steps of {config.algorithm}"
     )
     prices = workdir.keep("prices.json", lambda: PRICES[config.cost](config.network, config.patch))
-    built = build(config, prices)
-    run = _Run(built, config, train, held_out, workdir)
+    layout = data_parallel(config.batch)
+    built = build(config, prices, layout)
+    run = _Run(built, config, {"train": train, "held_out": held_out}, workdir, layout)
     state = workdir.train(
-        jax.jit(built.first_state)(jax.random.key(config.seed)),
+        run.first_state(),
         config.steps,
         run.advance,
         run.batches_from,
         run.record,
         checkpoint_minutes=config.checkpoint_minutes,
         finished=lambda records: bool(config.early_stop) and health.settled(records, config.early_stop),
+        batch_of=run.batch_of,
     )
     genotype = derive(open_choices(config.network), run.preferred(state), _origin(config))
-    genotype.save(workdir.folder / GENOTYPE)
-    derainer = Derainer(Model(config.network, genotype, inherit(state.params, genotype), config.patch))
-    problems = health.warnings(workdir.records(), config.network, prices, config.start)
-    write_search_report(workdir, config, genotype, derainer, held_out, prices, problems)
-    for problem in problems:
-        workdir.console.print(f"warning: {problem}")
+    derainer = Derainer(Model(config.network, genotype, inherit(local(state.params), genotype), config.patch))
+    if workdir.writes:
+        genotype.save(workdir.folder / GENOTYPE)
+        problems = health.warnings(workdir.records(), config.network, prices, config.start)
+        write_search_report(workdir, config, genotype, derainer, held_out, prices, problems)
+        for problem in problems:
+            workdir.console.print(f"warning: {problem}")
     workdir.console.print(f"found: {workdir.folder / GENOTYPE}\nreport: {workdir.folder / 'report.html'}")
     workdir.console.print(
         f"next: python -m experiments.retrain --genotype {shlex.quote(str(workdir.folder))}/genotype.json"
@@ -188,6 +192,8 @@ def searches(config: SearchesConfig) -> None:
         rows.append(
             {"seed": seed, "cost_weight": weight, **_summary(config, found), "genotype": str(folder / GENOTYPE)}
         )
+    if not workdir.writes:
+        return
     replace_file(workdir.folder / "searches.json", json.dumps(command.finite(rows), indent=2) + "\n")
     agreement.write_events(workdir.folder, rows, genotypes)
     write_searches_report(workdir, config, rows, genotypes)
@@ -225,14 +231,20 @@ def _origin(config: SearchConfig) -> dict[str, Any]:
 class _Run:
     """The steps of a search as ``Workdir.train`` wants them, and its streams."""
 
-    def __init__(self, built: Built, config: SearchConfig, train, held_out, workdir: Workdir):
-        self._built, self._config, self._console = built, config, workdir.console
-        self._pairs = {"train": train, "held_out": held_out}
+    def __init__(
+        self, built: Built, config: SearchConfig, pairs: Mapping[str, Pairs], workdir: Workdir, layout: Layout
+    ):
+        self._built, self._config, self._pairs, self._layout = built, config, pairs, layout
+        self._console = workdir.console
         self._streams: dict[str, Any] = {}
-        self._key = jax.random.key(config.seed)
+        self._key = jax.jit(lambda: jax.random.key(config.seed), out_shardings=layout.whole)()
         self._search = built.search
         # Cut outside of the steps, so that batches of data sets of any size are alike.
-        self._cut = jax.jit(as_floats)
+        self._cut = jax.jit(as_floats, out_shardings=layout.shared)
+
+    def first_state(self) -> SearchState:
+        """Where the search starts."""
+        return jax.jit(self._built.first_state, out_shardings=self._layout.whole)(self._key)
 
     def batches_from(self, start: int) -> None:
         """Opens the streams at a step, compiles the steps, and says what memory they will take."""
@@ -240,13 +252,17 @@ class _Run:
         first = {name: next(stream) for name, stream in self._streams.items()}
         for name, batch in first.items():
             self._streams[name] = map(self._cut, itertools.chain([batch], self._streams[name]))
-        state = jax.eval_shape(self._built.first_state, self._key)
-        batch = jax.eval_shape(as_floats, first["train"])
+        state = self._layout.shapes(jax.eval_shape(self._built.first_state, self._key))
+        batch = self._layout.shapes(jax.eval_shape(as_floats, first["train"]), shared=True)
         ahead = self._built.programs.ahead
         steps = (self._search.gates, self._search.weights)
         runs = [run for step in steps for run in ahead(step, state, batch, self._key)]
         # Besides the state: two batches, and the data where they lie on the device.
         self._console.print(predict(runs, tree_bytes([state, batch, batch, first])))
+
+    def batch_of(self, step: int) -> str:
+        """What a step learned from, in words."""
+        return " and ".join(origin(self._pairs[name], **self._drawn(name), step=step) for name in self._pairs)
 
     def advance(self, state: SearchState, step: int) -> tuple[SearchState, dict[str, Any]]:
         """One step of the search."""
@@ -278,10 +294,14 @@ class _Run:
         return best_of_random(value, state.alphas, self._key, self._config.random_paths)
 
     def _stream(self, name: str, start: int):
+        options = {"stream": self._config.stream, "layout": self._layout, "shard": self._layout.shard}
+        return batches(self._pairs[name], **self._drawn(name), start=start, **options)
+
+    def _drawn(self, name: str) -> dict[str, int]:
+        """What decides the patches of a stream."""
         config = self._config
         seed = config.seed + (HELD_OUT_STREAM if name == "held_out" else 0)
-        options = {"patch": config.patch, "batch": config.batch, "stream": config.stream}
-        return batches(self._pairs[name], seed=seed, start=start, **options)
+        return {"patch": config.patch, "batch": config.batch, "seed": seed}
 
 
 def main() -> None:
@@ -289,7 +309,10 @@ def main() -> None:
     args = sys.argv[1:]
     preset = command.peek("--preset", args)
     default = search_preset(preset or "tiny", SearchesConfig)
-    searches(command.parse(SearchesConfig, args, default, prog="python -m experiments.search"))
+    config = command.parse(SearchesConfig, args, default, prog="python -m experiments.search")
+    processes.join(config.processes, command.say)
+    searches(config)
+    processes.part()
 
 
 if __name__ == "__main__":

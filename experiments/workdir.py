@@ -26,7 +26,7 @@ from tensorboardX import SummaryWriter
 
 from autoderain_jax.checkpoints import Checkpoints
 from autoderain_jax.errors import InputError
-from experiments import command
+from experiments import command, processes
 
 try:
     import fcntl
@@ -38,12 +38,14 @@ LINES = 100
 SECONDS_PER_MINUTE = 60.0
 QUIET_SECONDS = 5.0
 """Least time between progress lines where the output is no terminal."""
+AGREE_STEPS = 10
+"""Several processes ask one another after so many steps whether to save or to stop."""
 _LOCKS: dict[Path, Any] = {}
 """Files of the folders that this process has locked, which stay open."""
 
 
 class Workdir:
-    """The folder of a run.
+    """The folder of a run, which the first of its processes writes, and all read.
 
     Args:
       folder: made if needed; None picks a new one in runs/.
@@ -51,20 +53,30 @@ class Workdir:
       kind: what the run is, ``search`` or ``retrain``.
       inputs: what else makes it this run, as JSON values.
 
+    Attributes:
+      folder, metrics_file: paths.
+      console: where the run prints, which is nowhere in processes other than the first.
+      writes: whether this process is the one that writes.
+
     Raises:
       InputError: the folder belongs to a run of another kind or configuration, or cannot be written.
     """
 
     def __init__(self, folder: Path | None, config: Any, kind: str, **inputs: Any):
+        if folder is None and jax.process_count() > 1:
+            raise InputError("--workdir is required, the same for all processes")
         self.folder = folder or Path("runs") / time.strftime(f"{kind}-%Y%m%d-%H%M%S")
         self.metrics_file = self.folder / "metrics.jsonl"
         self.console = command.console()
+        self.writes = processes.is_first()
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._lock()
-            self._adopt({"kind": kind, **_plain(config), **inputs})
+            if self.writes:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                self._lock()
+                self._adopt({"kind": kind, **_plain(config), **inputs})
         except OSError as error:
             raise InputError(f"cannot use workdir {self.folder}: {error.strerror}") from None
+        processes.meet("workdir")
         self.console.print(f"workdir: {self.folder}")
 
     def _lock(self) -> None:
@@ -121,8 +133,9 @@ class Workdir:
           make: what makes the value, nested dictionaries of arrays.
         """
         path = self.folder / name
-        if not path.exists():
+        if self.writes and not path.exists():
             replace_file(path, json.dumps(jax.tree.map(lambda leaf: np.asarray(leaf).tolist(), make())) + "\n")
+        processes.meet(name)
         try:
             value = json.loads(path.read_text())
         except ValueError as error:
@@ -142,6 +155,7 @@ class Workdir:
         details: Callable[[Any], dict[str, Any]] = lambda state: {},
         checkpoint_minutes: float = 5.0,
         finished: Callable[[list[dict[str, Any]]], bool] = lambda records: False,
+        batch_of: Callable[[int], str] = lambda step: "",
     ) -> Any:
         """Trains from the newest checkpoint, or from ``state``, to ``steps``.
 
@@ -154,51 +168,82 @@ class Workdir:
           details: what a record of the metrics file holds besides; floats among it become events too.
           checkpoint_minutes: time between checkpoints.
           finished: told all records after each, whether to stop before ``steps``.
+          batch_of: what a step learned from, in words, told when its loss is not finite.
 
         Returns:
           The state after the last step.
 
         Raises:
-          InputError: a loss was not finite.
+          InputError: a loss was not finite, or ``advance`` raises it; what was learned until then is saved.
           KeyboardInterrupt: SIGINT or SIGTERM came; the state was saved.
         """
         with Checkpoints(self.folder / "checkpoints") as checkpoints, contextlib.ExitStack() as stack:
             start, state = checkpoints.restore(state, self.console.print) or (0, state)
             if start:
                 self.console.print(f"resuming at step {start} of {steps}")
-            self._drop_after(start)
-            if start >= steps or (start and finished(self.records())):
+            if self.writes:
+                self._drop_after(start)
+            if start >= steps or self._finished(finished, start):
                 return state
             events = stack.enter_context(self._events(start))
             batches_from(start)
             every = max(1, steps // LINES)
             saved = time.monotonic()
+            # The figures of a step are looked at while the next one runs.
+            unseen: tuple[int, dict[str, Any]] | None = None
+
+            def see() -> dict[str, float]:
+                nonlocal unseen
+                if unseen is None:
+                    return {}
+                (step, metrics), unseen = unseen, None
+                scalars = {name: float(value) for name, value in metrics.items()}
+                _require_finite(scalars, step, self.folder, batch_of)
+                return scalars
+
             with _interrupts() as interrupts, Meter(self.console, start, steps) as meter:
                 for step in range(start, steps):
-                    state, metrics = advance(state, step)
+                    try:
+                        state, metrics = advance(state, step)
+                    except InputError:
+                        # Of the data. Other processes do not know, and could not save with this one.
+                        if jax.process_count() == 1 and not any(leaf.is_deleted() for leaf in jax.tree.leaves(state)):
+                            see()
+                            checkpoints.save(step, state)
+                        raise
+                    see()
                     done = step + 1
-                    dear = any(isinstance(value, float) for value in metrics.values())
-                    record = done % every == 0 or done == steps or dear
-                    save = time.monotonic() - saved > SECONDS_PER_MINUTE * checkpoint_minutes or interrupts
+                    unseen = done, metrics
                     last = done == steps
-                    if record or save:
-                        scalars = {name: float(value) for name, value in metrics.items()}
-                        _require_finite(scalars, done, self.folder)
+                    dear = any(isinstance(value, float) for value in metrics.values())
+                    record = done % every == 0 or last or dear
+                    stop, save = bool(interrupts), time.monotonic() - saved > SECONDS_PER_MINUTE * checkpoint_minutes
+                    if record or done % AGREE_STEPS == 0 or jax.process_count() == 1:
+                        stop, save = processes.agree(stop, save)
+                    else:
+                        stop = save = False
                     if record:
-                        self._record(events, done, scalars, details(state))
+                        scalars = see()
+                        if self.writes:
+                            self._record(events, done, scalars, details(state))
                         meter.show(scalars)
-                        last = last or finished(self.records())
-                    save = save or last
+                        last = last or self._finished(finished, done)
                     meter.step()
-                    if save:
+                    if save or stop or last:
+                        see()
                         checkpoints.save(done, state)
                         saved = time.monotonic()
                     if last:
                         break
-                    if interrupts:
+                    if stop:
                         self.console.print(f"stopped at step {done}; run the same command again to go on")
+                        processes.part()
                         raise KeyboardInterrupt
         return state
+
+    def _finished(self, finished: Callable[[list[dict[str, Any]]], bool], step: int) -> bool:
+        """Whether the run may stop before its last step, as the process that has the records says."""
+        return processes.agree(bool(self.writes and step and finished(self.records())))[0]
 
     def _record(self, events: SummaryWriter, step: int, scalars: dict[str, float], details: dict[str, Any]) -> None:
         with self.metrics_file.open("a") as file:
@@ -209,7 +254,7 @@ class Workdir:
 
     @contextlib.contextmanager
     def _events(self, start: int) -> Iterator[SummaryWriter]:
-        writer = SummaryWriter(str(self.folder), purge_step=start + 1)
+        writer = SummaryWriter(str(self.folder), purge_step=start + 1, write_to_disk=self.writes)
         try:
             yield writer
         finally:
@@ -278,12 +323,13 @@ def _interrupts() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _require_finite(scalars: dict[str, float], step: int, folder: Path) -> None:
+def _require_finite(scalars: dict[str, float], step: int, folder: Path, batch_of: Callable[[int], str]) -> None:
     for name, value in scalars.items():
         # Infinity is the PSNR of a perfect image.
         if math.isnan(value) or (math.isinf(value) and not name.endswith("psnr")):
             raise InputError(
-                f"{name} is {value} at step {step}: lower --learning-rate; the last checkpoint in {folder} is kept"
+                f"{name} is {value} at step {step}, {batch_of(step - 1)}: the last checkpoint in {folder} is kept; "
+                "look at these images, or begin anew with a lower --learning-rate"
             )
 
 
@@ -296,6 +342,7 @@ def replace_file(path: Path, text: str) -> None:
 
 def _plain(config: Any) -> dict[str, Any]:
     """A configuration as JSON values, without what may differ between the parts of one run."""
-    free = ("workdir", "checkpoint_minutes", "genotype", "stream", "data_root", "imports", "seeds", "cost_weights")
+    free = ("workdir", "checkpoint_minutes", "genotype", "stream", "data_root", "imports", "processes", "remat")
+    free += ("accumulate", "seeds", "cost_weights")
     values = {name: value for name, value in dataclasses.asdict(config).items() if name not in free}
     return json.loads(json.dumps(values, default=str))

@@ -1,0 +1,46 @@
+"""Gradient accumulation: a batch in parts, one after the other, at the memory of one part."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from autoderain_jax.kernel_space import Stage
+
+PyTree = Any
+
+
+def mean_over_parts(function: Callable[..., PyTree], stage: Stage) -> Callable[..., PyTree]:
+    """The mean of what a function gives for the parts of a batch.
+
+    For the gradient of a loss that is a mean over patches, and parts of equal size, it is the gradient on the whole
+    batch, up to round-off. The parts are run by one program in turn; a loop within a program would leave XLA's fast
+    convolutions unused on a CPU.
+
+    Args:
+      function: ``(*args, part) -> arrays``.
+      stage: makes programs.
+
+    Returns:
+      ``(*args, parts) -> arrays``, for a sequence of parts.
+    """
+    first = stage(function)
+    add = stage(lambda sums, *args: jax.tree.map(jnp.add, sums, function(*args)), (0,))
+    divide = stage(lambda sums, count: jax.tree.map(lambda leaf: leaf / count, sums), (0,))
+
+    def mean(*args: Any) -> PyTree:
+        *same, parts = args
+        sums = first(*same, parts[0])
+        for part in parts[1:]:
+            sums = add(sums, *same, part)
+        return divide(sums, float(len(parts)))
+
+    return mean
+
+
+def take(stream: Any, parts: int) -> Sequence[Any]:
+    """The next parts of a batch, from a stream that gives one at a time."""
+    return [next(stream) for _ in range(parts)]
