@@ -6,7 +6,6 @@ import contextlib
 import gc
 import hashlib
 import logging
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -39,27 +38,53 @@ class Checkpoints:
             cleanup_tmp_directories=True,
         )
         self._sound: set[int] = set()
+        self._writing: tuple[int, Any] | None = None
         self._failed = False
+        self._loud = contextlib.ExitStack()
 
     def __enter__(self) -> Checkpoints:
+        self._loud.enter_context(_quiet())
         return self
 
-    def __exit__(self, *exception) -> None:
-        with _quiet(), contextlib.suppress(Exception if self._failed else ()):
-            # Of a save that failed it tells once more.
-            self._checkpointer.close()
+    def __exit__(self, kind, *exception) -> None:
+        with self._loud:
+            try:
+                if kind is None:
+                    self.wait()
+            finally:
+                with contextlib.suppress(Exception if self._failed or kind else ()):
+                    # Of a save that failed it tells once more.
+                    self._checkpointer.close()
 
     def save(self, step: int, state: PyTree) -> None:
         """Saves the state as of ``step``, whole or not at all, unless that step is known to be there.
 
+        It returns when the state is copied, and is written while training goes on.
+
         Raises:
-          InputError: it cannot be written; the checkpoints before are kept.
+          InputError: this or the save before it cannot be written; the checkpoints before are kept.
         """
+        self.wait()
         if step in self._sound:
             return
+        with self._telling(step):
+            content = {"state": state, "sha256": _placed(_digest(state), state)}
+            self._writing = step, self._checkpointer.save_async(step, content, force=True, overwrite=True)
+
+    def wait(self) -> None:
+        """Waits until the last save is written; raises ``InputError`` if it cannot be."""
+        if self._writing is None:
+            return
+        (step, response), self._writing = self._writing, None
+        with self._telling(step):
+            response.result()
+        self._sound.add(step)
+
+    @contextlib.contextmanager
+    def _telling(self, step: int) -> Iterator[None]:
+        """Tells in a sentence what goes wrong while a step is saved."""
         try:
-            with _quiet():
-                self._checkpointer.save(step, {"state": state, "sha256": _digest(state)}, force=True, overwrite=True)
+            yield
         except Exception as error:
             # What Orbax raises depends on what it was writing.
             self._failed = True
@@ -67,7 +92,6 @@ class Checkpoints:
                 f"cannot save the checkpoint of step {step} in {self._folder}, where those before are kept: "
                 f"{' '.join(str(error).split())[:200]}"
             ) from None
-        self._sound.add(step)
 
     def restore(self, like: PyTree, warn: Callable[[str], None] = lambda sentence: None) -> tuple[int, PyTree] | None:
         """The newest sound checkpoint.
@@ -82,13 +106,12 @@ class Checkpoints:
         Raises:
           InputError: there are checkpoints, but none of them is sound.
         """
-        wanted = {"state": like, "sha256": jnp.zeros(32, jnp.uint8)}
+        wanted = {"state": like, "sha256": _placed(np.zeros(32, np.uint8), like)}
         abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), wanted)
         found = self._checkpointer.checkpoints
         for checkpoint in reversed(found):
             try:
-                with _quiet():
-                    loaded = self._checkpointer.load(checkpoint.step, abstract)
+                loaded = self._checkpointer.load(checkpoint.step, abstract)
                 sound = bool((_digest(loaded["state"]) == loaded["sha256"]).all())
             except Exception:
                 # What Orbax raises on a damaged file depends on where the damage is.
@@ -104,7 +127,7 @@ class Checkpoints:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Of what fails, Orbax logs every array, and leaves exceptions that asyncio logs when they are collected."""
+    """Of what fails, Orbax's threads log every array, and leave exceptions that asyncio logs when collected."""
     loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
     before = [logger.disabled for logger in loggers]
     for logger in loggers:
@@ -112,10 +135,17 @@ def _quiet() -> Iterator[None]:
     try:
         yield
     finally:
-        if sys.exc_info()[0] is not None:
-            gc.collect()
+        gc.collect()
         for logger, disabled in zip(loggers, before, strict=True):
             logger.disabled = disabled
+
+
+def _placed(digest: np.ndarray, state: PyTree) -> jax.Array:
+    """A digest where the state's arrays lie, which several processes may share."""
+    leaves = [leaf for leaf in jax.tree.leaves(state) if isinstance(leaf, jax.Array)]
+    if not leaves:
+        return jnp.asarray(digest)
+    return jax.make_array_from_callback(digest.shape, leaves[0].sharding, lambda index: digest[index])
 
 
 def _digest(state: PyTree) -> np.ndarray:

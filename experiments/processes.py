@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
@@ -123,10 +124,16 @@ def is_first() -> bool:
     return not jax.distributed.is_initialized() or jax.process_index() == 0
 
 
-def agree(*flags: bool) -> tuple[bool, ...]:
-    """Whether any process says so, for each flag; all must ask at the same point."""
+def agree(*flags: bool, after: Any = ()) -> tuple[bool, ...]:
+    """Whether any process says so, for each flag; all must ask at the same point.
+
+    Args:
+      flags: of this process.
+      after: arrays that are waited for, so that no other communication is under way.
+    """
     if jax.process_count() == 1:
         return flags
+    jax.block_until_ready(after)
     return tuple(bool(flag) for flag in multihost_utils.process_allgather(np.array(flags)).any(0))
 
 

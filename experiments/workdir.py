@@ -183,54 +183,41 @@ class Workdir:
                 self.console.print(f"resuming at step {start} of {steps}")
             if self.writes:
                 self._drop_after(start)
-            if start >= steps or self._finished(finished, start):
+            if start >= steps or self._finished(finished, start, state):
                 return state
             events = stack.enter_context(self._events(start))
             batches_from(start)
             every = max(1, steps // LINES)
             saved = time.monotonic()
-            # The figures of a step are looked at while the next one runs.
-            unseen: tuple[int, dict[str, Any]] | None = None
-
-            def see() -> dict[str, float]:
-                nonlocal unseen
-                if unseen is None:
-                    return {}
-                (step, metrics), unseen = unseen, None
-                scalars = {name: float(value) for name, value in metrics.items()}
-                _require_finite(scalars, step, self.folder, batch_of)
-                return scalars
-
+            figures = _Figures(self.folder, batch_of)
             with _interrupts() as interrupts, Meter(self.console, start, steps) as meter:
                 for step in range(start, steps):
                     try:
                         state, metrics = advance(state, step)
                     except InputError:
-                        # Of the data. Other processes do not know, and could not save with this one.
-                        if jax.process_count() == 1 and not any(leaf.is_deleted() for leaf in jax.tree.leaves(state)):
-                            see()
-                            checkpoints.save(step, state)
+                        figures.see()
+                        _save_alone(checkpoints, step, state)
                         raise
-                    see()
+                    figures.see()
                     done = step + 1
-                    unseen = done, metrics
+                    figures.put(done, metrics)
                     last = done == steps
                     dear = any(isinstance(value, float) for value in metrics.values())
                     record = done % every == 0 or last or dear
                     stop, save = bool(interrupts), time.monotonic() - saved > SECONDS_PER_MINUTE * checkpoint_minutes
                     if record or done % AGREE_STEPS == 0 or jax.process_count() == 1:
-                        stop, save = processes.agree(stop, save)
+                        stop, save = processes.agree(stop, save, after=state)
                     else:
                         stop = save = False
                     if record:
-                        scalars = see()
+                        scalars = figures.see()
                         if self.writes:
                             self._record(events, done, scalars, details(state))
                         meter.show(scalars)
-                        last = last or self._finished(finished, done)
+                        last = last or self._finished(finished, done, state)
                     meter.step()
                     if save or stop or last:
-                        see()
+                        figures.see()
                         checkpoints.save(done, state)
                         saved = time.monotonic()
                     if last:
@@ -241,9 +228,9 @@ class Workdir:
                         raise KeyboardInterrupt
         return state
 
-    def _finished(self, finished: Callable[[list[dict[str, Any]]], bool], step: int) -> bool:
+    def _finished(self, finished: Callable[[list[dict[str, Any]]], bool], step: int, state: Any) -> bool:
         """Whether the run may stop before its last step, as the process that has the records says."""
-        return processes.agree(bool(self.writes and step and finished(self.records())))[0]
+        return processes.agree(bool(self.writes and step and finished(self.records())), after=state)[0]
 
     def _record(self, events: SummaryWriter, step: int, scalars: dict[str, float], details: dict[str, Any]) -> None:
         with self.metrics_file.open("a") as file:
@@ -259,6 +246,37 @@ class Workdir:
             yield writer
         finally:
             writer.close()
+
+
+class _Figures:
+    """What steps measured, looked at while the next one runs, and refused unless it is finite."""
+
+    def __init__(self, folder: Path, batch_of: Callable[[int], str]):
+        self._folder, self._batch_of = folder, batch_of
+        self._unseen: tuple[int, dict[str, Any]] = 0, {}
+
+    def put(self, step: int, metrics: dict[str, Any]) -> None:
+        """Takes the figures of a step, which may not be computed yet."""
+        self._unseen = step, metrics
+
+    def see(self) -> dict[str, float]:
+        """The figures put last, unless they have been seen; raises ``InputError`` if one is not finite."""
+        (step, metrics), self._unseen = self._unseen, (0, {})
+        scalars = {name: float(value) for name, value in metrics.items()}
+        for name, value in scalars.items():
+            # Infinity is the PSNR of a perfect image.
+            if math.isnan(value) or (math.isinf(value) and not name.endswith("psnr")):
+                raise InputError(
+                    f"{name} is {value} at step {step}, {self._batch_of(step - 1)}; the last checkpoint in "
+                    f"{self._folder} is kept: look at these images, or begin anew with a lower --learning-rate"
+                )
+        return scalars
+
+
+def _save_alone(checkpoints: Checkpoints, step: int, state: Any) -> None:
+    """Saves what was learned before data failed, if the state is whole and no other process would have to save too."""
+    if jax.process_count() == 1 and not any(leaf.is_deleted() for leaf in jax.tree.leaves(state)):
+        checkpoints.save(step, state)
 
 
 class Meter:
@@ -321,16 +339,6 @@ def _interrupts() -> Iterator[list[int]]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-
-
-def _require_finite(scalars: dict[str, float], step: int, folder: Path, batch_of: Callable[[int], str]) -> None:
-    for name, value in scalars.items():
-        # Infinity is the PSNR of a perfect image.
-        if math.isnan(value) or (math.isinf(value) and not name.endswith("psnr")):
-            raise InputError(
-                f"{name} is {value} at step {step}, {batch_of(step - 1)}: the last checkpoint in {folder} is kept; "
-                "look at these images, or begin anew with a lower --learning-rate"
-            )
 
 
 def replace_file(path: Path, text: str) -> None:
