@@ -1,5 +1,19 @@
 """The one exception for what a user can mend."""
 
+from __future__ import annotations
+
+import reprlib
+from typing import Any
+
 
 class InputError(ValueError):
     """Bad input, said in one clear sentence that names the file or option. Commands print it and exit non-zero."""
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 150
+
+
+def shown(value: Any) -> str:
+    """What a file holds, in a sentence: as ``repr``, on one line, cut where it is too long to be read."""
+    return _SHORT.repr(value)

@@ -137,7 +137,9 @@ def search(config: SearchConfig) -> Found:
         f"{len(train)} training pairs, {len(held_out)} held out for the alphas; "
         f"{config.steps} steps of {config.algorithm}"
     )
-    prices = workdir.keep("prices.json", lambda: PRICES[config.cost](config.network, config.patch))
+    prices = workdir.keep(
+        "prices.json", lambda: PRICES[config.cost](config.network, config.patch), open_choices(config.network)
+    )
     built = build(config, prices)
     run = _Run(built, config, train, held_out, workdir)
     state = workdir.train(

@@ -95,10 +95,11 @@ REFUSED = {
     "two frames": (
         encoded(photograph(), "tif", save_all=True, append_images=[photograph()]),
         "tif",
-        "holds 2 images; one is wanted",
+        "holds several images; one is wanted",
     ),
     "bomb": (png(60_000, 60_000, 8, 2, b"\0" * 9), "png", "claims more than .* pixels"),
-    "large header": (png(9_000, 9_000, 1, 0, b"\0" * 9), "png", "cannot read image"),
+    "large header": (png(9_000, 9_000, 1, 0, b"\0" * 9), "png", "claims 9,000x9,000 pixels in 68 bytes"),
+    "short": (png(900, 900, 1, 0, b"\0" * 9), "png", "cannot read image"),
     "nothing": (b"", "png", "not an image"),
     "text": (b"hello", "jpg", "not an image"),
 }
