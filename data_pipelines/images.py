@@ -48,6 +48,8 @@ HEADER_BYTES = 2**26
 could be the whole file."""
 EXIF_BYTES = 2**16
 """Of EXIF data, as much as JPEG files hold in one piece. For its entries the same is true."""
+INDEX_BYTES = 2**12
+"""Of a JPEG file's index of further images, which has a hundred, in entries too."""
 SCANS = 100
 BYTES_PER_SCAN = 2**13
 """A JPEG file may have so many scans, and another for every so many bytes; usual are ten. Each is a pass over all
@@ -82,12 +84,7 @@ def decode(path: Path, use: Callable[[Image.Image], T]) -> T:
     """
     try:
         content = read_bytes(path, "image", MOST_BYTES)
-        with Image.open(file := _Content(content), formats=FORMATS) as image:
-            _require_plain(image, path)
-            _require_plausible(image, content, path)
-            file.limit = None
-            if image.format == "PNG":
-                image.verify()
+        _require_sound(content, path)
         with Image.open(file := _Content(content), formats=FORMATS) as image:
             file.limit = None
             turned = _orientation(image) != 1
@@ -107,6 +104,14 @@ def decode(path: Path, use: Callable[[Image.Image], T]) -> T:
         # What Pillow raises on a damaged file depends on where the damage is: nearly anything.
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise InputError(f"cannot read image {path}: {' '.join(reason.split())}") from None
+
+
+def exif_of(image: Image.Image) -> Image.Exif:
+    """The EXIF data of an image that has such, which takes no more memory than it should."""
+    exif, file = Image.Exif(), _Content(image.info["exif"].removeprefix(b"Exif\0\0"))
+    file.limit = 4 * EXIF_BYTES
+    exif.load_from_fp(file)
+    return exif
 
 
 def image_size(path: Path) -> tuple[int, int]:
@@ -150,7 +155,19 @@ def _orientation(image: Image.Image) -> int:
     if len(image.info.get("exif", b"")) > EXIF_BYTES:
         raise _TooMuch(f"it has more than {EXIF_BYTES:,} bytes of EXIF data")
     told = image.format in ORIENTED or (image.format == "PNG" and "exif" in image.info)
-    return image.getexif().get(ExifTags.Base.Orientation, 1) if told else 1
+    orientation = image.getexif().get(ExifTags.Base.Orientation, 1) if told else 1
+    # Some cameras write 0, and damaged files anything.
+    return orientation if orientation in tuple(TURNS) else 1
+
+
+def _require_sound(content: bytes, path: Path) -> None:
+    """Refuses what should not be decoded, or is found to be damaged before that."""
+    with Image.open(file := _Content(content), formats=FORMATS) as image:
+        _require_plain(image, path)
+        _require_plausible(image, content, path)
+        file.limit = None
+        if image.format == "PNG":
+            image.verify()
 
 
 def _require_plain(image: Image.Image, path: Path) -> None:
@@ -204,7 +221,8 @@ class _Watched:
             self.limit -= len(content)
             # Pillow joins what JPEG files hold in several pieces.
             self.exif += content.startswith(b"Exif\0\0")
-            if self.limit < 0 or self.exif > 1:
+            index = content.startswith(b"MPF\0") and len(content) > INDEX_BYTES
+            if self.limit < 0 or self.exif > 1 or index:
                 raise _TooMuch("its header takes more to read than any should")
         return content
 

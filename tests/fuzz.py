@@ -114,8 +114,8 @@ def damaged(draw, wholes: tuple[bytes, ...]) -> bytes:
             case "cut":
                 del content[at:end]
             case "repeat":
-                content[at:end] = content[at:end] * draw(st.sampled_from((2, 9, 300)))
-                del content[2**20 :]
+                times = draw(st.sampled_from((2, 9, 300)))
+                content[at:end] = content[at:end][: 2**18 // times] * times
             case "splice":
                 content[at:end] = draw(st.sampled_from(wholes))[at:]
             case "bytes":
