@@ -17,3 +17,8 @@ _SHORT.maxstring = _SHORT.maxother = 150
 def shown(value: Any) -> str:
     """What a file holds, in a sentence: as ``repr``, on one line, cut where it is too long to be read."""
     return _SHORT.repr(value)
+
+
+def in_short(error: BaseException) -> str:
+    """What an exception of another library says, on one line, cut where it is too long to be read."""
+    return " ".join(str(error).split())[:300] or type(error).__name__

@@ -16,7 +16,7 @@ import numpy as np
 import safetensors.numpy
 from safetensors import SafetensorError
 
-from autoderain_jax.errors import InputError, shown
+from autoderain_jax.errors import InputError, in_short, shown
 from autoderain_jax.files import read_json
 from autoderain_jax.genotype import Genotype
 from autoderain_jax.network import DerainNet, NetworkConfig
@@ -122,7 +122,7 @@ def _read_weights(path: Path, network: DerainNet) -> Mapping[str, Any]:
                     raise InputError(f"{path} does not fit its model.json at {shown(name)}")
             flat = {name: file.get_tensor(name) for name in wanted}
     except (OSError, SafetensorError) as error:
-        raise InputError(f"cannot read weights {path}: {error}") from None
+        raise InputError(f"cannot read weights {path}: {in_short(error)}") from None
     for name, values in flat.items():
         if not np.isfinite(values).all():
             raise InputError(f"{path} has weights that are not finite at {name}")

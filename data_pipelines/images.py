@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from autoderain_jax.errors import InputError
+from autoderain_jax.errors import InputError, in_short
 from autoderain_jax.files import read_bytes
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
@@ -102,8 +102,8 @@ def decode(path: Path, use: Callable[[Image.Image], T]) -> T:
         raise InputError(f"{path} claims more than {2 * Image.MAX_IMAGE_PIXELS:,} pixels") from None
     except Exception as error:
         # What Pillow raises on a damaged file depends on where the damage is: nearly anything.
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise InputError(f"cannot read image {path}: {' '.join(reason.split())}") from None
+        reason = getattr(error, "strerror", None) or in_short(error)
+        raise InputError(f"cannot read image {path}: {reason}") from None
 
 
 def exif_of(image: Image.Image) -> Image.Exif:
