@@ -32,7 +32,8 @@ def read_bytes(path: Path, what: str, most: int) -> bytes:
         if path.exists() and not path.is_file():
             raise InputError(f"cannot read {what} {path}: it is not a file")
         with path.open("rb") as file:
-            content = file.read(most + 1)
+            # What is asked for is allocated at once.
+            content = file.read(min(os.fstat(file.fileno()).st_size, most) + 1)
     except OSError as error:
         raise InputError(f"cannot read {what} {path}: {error.strerror}") from None
     if len(content) > most:

@@ -312,8 +312,9 @@ def read_folder(folder: Path, names: list[bytes]) -> None:
     root.mkdir()
     for name in names:
         path = root / os.fsdecode(name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if not path.is_dir():
+        # Where a file has the name of a folder.
+        with contextlib.suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(whole)
     try:
         for part in (attempt(lambda: find_parts(root)) or {}).values():
