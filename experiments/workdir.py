@@ -98,9 +98,9 @@ class Workdir:
             different = sorted(name for name in names if stored.get(name) != config.get(name))
             if different:
                 name = different[0]
+                known, before, now = name if name in config else shown(name), stored.get(name), config.get(name)
                 raise InputError(
-                    f"workdir {self.folder} holds a run with {name[:99]} = {shown(stored.get(name))}, "
-                    f"not {shown(config.get(name))}; "
+                    f"workdir {self.folder} holds a run with {known} = {shown(before)}, not {shown(now)}; "
                     "give another --workdir, or the same options to resume"
                 )
             return
@@ -136,14 +136,13 @@ class Workdir:
         value = read_json(path, name)
         wanted = {block: {row: (len(options),) for row, options in rows.items()} for block, rows in choices.items()}
         try:
-            found = {block: {row: np.array(value[block][row], np.float32) for row in wanted[block]} for block in wanted}
+            found = {block: {row: np.array(value[block][row], float) for row in wanted[block]} for block in wanted}
         except (KeyError, TypeError, ValueError, OverflowError):
             found = {}
-        if jax.tree.map(np.shape, found) != wanted or not all(
-            np.isfinite(leaf).all() for leaf in jax.tree.leaves(found)
-        ):
+        sound = jax.tree.map(np.shape, found) == wanted
+        if not sound or not all((abs(row) < np.finfo(np.float32).max).all() for row in jax.tree.leaves(found)):
             raise InputError(f"{path} is damaged: it has no row of numbers for every choice")
-        return found
+        return jax.tree.map(np.float32, found)
 
     def _drop_after(self, step: int) -> None:
         """Forgets metrics of steps after ``step``, which a resumed run repeats."""

@@ -54,6 +54,8 @@ HANGING = 120.0
 GROWTH = 1e9
 """Bytes by which peak memory may grow."""
 LONGEST_SENTENCE = 5000
+BATCH = 500
+"""Examples after which hypothesis begins anew, as it keeps them."""
 NETWORK = NetworkConfig(width=4, blocks=(1,), reduction=2)
 NUMBERS = (0, 1, 2, 3, 6, 8, 16, 255, 4096, 9000, 2**14 - 1, 2**15, 2**16 - 1, 2**31 - 1, 2**31, 2**32 - 1)
 """What headers are made to say."""
@@ -444,43 +446,38 @@ def peak_memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def fuzz(name: str, examples: int, **options: Any) -> int:
-    """Gives a reader so many examples; returns how many it was given, raises whatever is wrong.
-
-    Args:
-      name: of the reader.
-      examples: how many.
-      options: of hypothesis.
-    """
+def fuzz(name: str, examples: int) -> int:
+    """Gives a reader so many examples, always the same; returns how many, raises whatever is wrong."""
     reader, given = READERS[name], 0
+
+    def check(folder: Path, most: int, example: Any) -> None:
+        nonlocal given
+        given += 1
+        faulthandler.dump_traceback_later(HANGING, exit=True)
+        began = time.perf_counter()
+        reader.check(folder, example)
+        seconds, peak = time.perf_counter() - began, peak_memory()
+        assert seconds < SECONDS, f"{seconds:.1f} s"
+        assert peak < most, f"{peak / 1e6:,.0f} MB"
+
     with tempfile.TemporaryDirectory() as work:
         folder = Path(work) / "files"
         folder.mkdir()
         hypothesis.configuration.set_hypothesis_home_dir(work)
-        strategy, before = reader.examples(), peak_memory()
-
-        @hypothesis.settings(
-            max_examples=examples,
-            deadline=None,
-            database=None,
-            suppress_health_check=list(hypothesis.HealthCheck),
-            **options,
-        )
-        @hypothesis.given(strategy)
-        def check(example: Any) -> None:
-            nonlocal given
-            given += 1
-            faulthandler.dump_traceback_later(HANGING, exit=True)
-            began = time.perf_counter()
-            reader.check(folder, example)
-            seconds, growth = time.perf_counter() - began, peak_memory() - before
-            assert seconds < SECONDS, f"{seconds:.1f} s"
-            assert growth < GROWTH, f"{growth / 1e6:,.0f} MB more"
-
-        try:
-            check()
-        finally:
-            faulthandler.cancel_dump_traceback_later()
+        strategy, most = reader.examples(), peak_memory() + GROWTH
+        for begin in range(0, examples, BATCH):
+            settings = hypothesis.settings(
+                max_examples=min(BATCH, examples - begin),
+                deadline=None,
+                database=None,
+                derandomize=True,
+                suppress_health_check=list(hypothesis.HealthCheck),
+            )
+            one = hypothesis.given(strategy)(lambda example: check(folder, most, example))
+            try:
+                hypothesis.seed(begin)(settings(one))()
+            finally:
+                faulthandler.cancel_dump_traceback_later()
     return given
 
 
