@@ -7,7 +7,13 @@ from typing import Any
 
 
 class InputError(ValueError):
-    """Bad input, said in one clear sentence that names the file or option. Commands print it and exit non-zero."""
+    """Bad input, said in one clear sentence that names the file or option. Commands print it and exit non-zero.
+
+    What cannot be printed is escaped: names of files may hold line breaks, and what terminals obey.
+    """
+
+    def __init__(self, sentence: str):
+        super().__init__("".join(c if c.isprintable() else ascii(c)[1:-1] for c in sentence))
 
 
 _SHORT = reprlib.Repr()

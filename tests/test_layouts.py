@@ -126,6 +126,12 @@ def test_lists_are_not_read_on_where_all_is_wrong(tmp_path):
     assert "line 10001: it is not read further" in part.problems[-1].sentence
 
 
+def test_what_names_hold_is_told_on_one_line(tmp_path):
+    draw(tmp_path / "rainy/a\nb\x1b[31m.png", tmp_path / "clean/1.png")
+    with pytest.raises(InputError, match=r"rainy/a\\nb\\x1b\[31m\.png has no partner"):
+        find_pairs(tmp_path).open()
+
+
 def test_odd_width_cannot_be_side_by_side(tmp_path):
     Image.new("RGB", (21, 16)).save(tmp_path / "1.png")
     with pytest.raises(InputError, match=r"1\.png is 21 pixels wide"):
