@@ -44,7 +44,7 @@ def find_data(data: str, root: Path | None = None, root_option: str = "--data-ro
         if root is not None:
             return known(data).find(expanded(root))
         if not os.path.isdir(data):
-            raise InputError(f"data set {data} needs {root_option}: the folder in which it was unpacked")
+            raise InputError(f"data set {data[:99]} needs {root_option}: the folder in which it was unpacked")
     folder = expanded(data)
     # Not by exists, which raises an error where a name is too long.
     if not data or not os.path.exists(folder):
