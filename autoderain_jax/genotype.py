@@ -12,7 +12,8 @@ import jax
 import numpy as np
 
 from autoderain_jax.candidates import CANDIDATES, candidate
-from autoderain_jax.errors import InputError
+from autoderain_jax.errors import InputError, shown
+from autoderain_jax.files import parse_json, read_json
 from autoderain_jax.network import NetworkConfig, open_choices
 from autoderain_jax.search_space import SE_OPTIONS, Choices, Rows, weights_of
 
@@ -44,7 +45,7 @@ class Genotype:
         wanted = set(config.block_names())
         missing, surplus = sorted(wanted - set(self.blocks)), sorted(set(self.blocks) - wanted)
         if missing or surplus:
-            problem = f"lacks block {missing[0]!r}" if missing else f"has an additional block {surplus[0]!r}"
+            problem = f"lacks block {missing[0]!r}" if missing else f"has an additional block {shown(surplus[0])}"
             raise InputError(
                 f"{source} does not fit a network with blocks {config.blocks} (it {problem}); "
                 "choose the --preset or --network it was searched with"
@@ -65,19 +66,21 @@ class Genotype:
     @classmethod
     def from_json(cls, text: str, source: str = "genotype") -> Genotype:
         """Reads and validates; raises ``InputError`` naming ``source`` and what is wrong."""
-        try:
-            content = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise InputError(f"{source} is not JSON: {error}") from None
+        return cls.from_content(parse_json(text, source), source)
+
+    @classmethod
+    def from_content(cls, content: Any, source: str) -> Genotype:
+        """The same for what a JSON parser made of the text."""
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise InputError(f'{source} is not a genotype: "format" must be "{FORMAT}"')
         if type(content.get("version")) is not int or content["version"] != VERSION:
-            raise InputError(f"{source} has genotype version {content.get('version')!r}; this release reads {VERSION}")
+            version = shown(content.get("version"))
+            raise InputError(f"{source} has genotype version {version}; this release reads {VERSION}")
         blocks = content.get("blocks")
         if not isinstance(blocks, dict) or not blocks:
             raise InputError(f'{source}: "blocks" must map block names to their choices')
         for block, row in blocks.items():
-            _check_row(row, f"{source}, block {block!r}")
+            _check_row(row, f"{source}, block {shown(block)}")
         origin = content.get("origin", {})
         if not isinstance(origin, dict):
             raise InputError(f'{source}: "origin" must be an object')
@@ -86,12 +89,7 @@ class Genotype:
     @classmethod
     def load(cls, path: str | Path) -> Genotype:
         """Reads a genotype file; raises ``InputError`` if it is missing or not valid."""
-        try:
-            text = Path(path).read_text()
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is not text"
-            raise InputError(f"cannot read genotype {path}: {reason}") from None
-        return cls.from_json(text, str(path))
+        return cls.from_content(read_json(Path(path), "genotype"), str(path))
 
 
 def _check_row(row: Any, where: str) -> None:
@@ -101,7 +99,7 @@ def _check_row(row: Any, where: str) -> None:
         kind, known = ("SE option", SE_OPTIONS) if name == "se" else ("candidate", tuple(CANDIDATES))
         if option not in known:
             yours = "" if name == "se" else "; one of your own needs --imports MODULE"
-            raise InputError(f"{where}, {name}: unknown {kind} {option!r}; known are {', '.join(known)}{yours}")
+            raise InputError(f"{where}, {name}: unknown {kind} {shown(option)}; known are {', '.join(known)}{yours}")
 
 
 def derive(choices: Choices, rows: Rows, origin: Mapping[str, Any] | None = None) -> Genotype:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from autoderain_jax.errors import InputError
+from autoderain_jax.errors import InputError, shown
 
 Loss = Callable[[jax.Array, jax.Array], jax.Array]
 
@@ -70,7 +70,7 @@ def mix(weights: Mapping[str, float]) -> Loss:
         raise InputError("the loss needs at least one term")
     for name, weight in weights.items():
         if name not in LOSSES:
-            raise InputError(f"unknown loss {name!r}: known are {', '.join(LOSSES)}")
+            raise InputError(f"unknown loss {shown(name)}: known are {', '.join(LOSSES)}")
         if not 0 < weight < float("inf"):
             raise InputError(f"the weight of loss {name!r} must be positive, not {weight}")
     return lambda restored, clean: sum(weight * LOSSES[name](restored, clean) for name, weight in weights.items())
@@ -84,5 +84,5 @@ def parse_loss(text: str) -> Loss:
         try:
             weights[name.strip()] = weights.get(name.strip(), 0.0) + float(weight or 1.0)
         except ValueError:
-            raise InputError(f"cannot read loss {text!r}: {weight!r} is not a number") from None
+            raise InputError(f"cannot read loss {shown(text)}: {shown(weight)} is not a number") from None
     return mix(weights)

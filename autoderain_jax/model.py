@@ -16,12 +16,15 @@ import numpy as np
 import safetensors.numpy
 from safetensors import SafetensorError
 
-from autoderain_jax.errors import InputError
+from autoderain_jax.errors import InputError, in_short, shown
+from autoderain_jax.files import read_json
 from autoderain_jax.genotype import Genotype
 from autoderain_jax.network import DerainNet, NetworkConfig
 
 FORMAT = "autoderain-model"
 VERSION = 2
+LARGEST_WINDOW = 4096
+"""Pixels: tiles are at least half as large, whatever memory there is."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,39 +88,54 @@ class Model:
     def load(cls, folder: str | Path) -> Model:
         """Reads a model folder; raises ``InputError`` naming what is missing or does not fit."""
         path = Path(folder) / "model.json"
-        try:
-            content = json.loads(path.read_text())
-        except OSError as error:
-            raise InputError(f"cannot read model {path}: {error.strerror}") from None
-        except ValueError as error:
-            raise InputError(f"{path} is not JSON: {error}") from None
+        content = read_json(path, "model")
         if not isinstance(content, dict) or content.get("format") != FORMAT or content.get("version") != VERSION:
             raise InputError(f"{path} is not a model of version {VERSION}")
-        try:
-            config = NetworkConfig.from_json(content["network"], str(path))
-            genotype = Genotype.from_json(json.dumps(content["genotype"]), f"{path}, genotype")
-            pool_window, training = content["pool_window"], dict(content["training"])
-        except (KeyError, TypeError, ValueError) as error:
-            if isinstance(error, InputError):
-                raise
-            raise InputError(f"{path} is incomplete: {error}") from None
+        lacking = [name for name in ("network", "genotype", "pool_window", "training") if name not in content]
+        if lacking:
+            raise InputError(f"{path} is incomplete: it has no {lacking[0]!r}")
+        config = NetworkConfig.from_json(content["network"], str(path))
+        genotype = Genotype.from_content(content["genotype"], f"{path}, genotype")
+        pool_window, training = content["pool_window"], content["training"]
         if type(pool_window) is not int or pool_window < 1:
-            raise InputError(f"{path}: pool_window must be a positive integer, not {pool_window!r}")
+            raise InputError(f"{path}: pool_window must be a positive integer, not {shown(pool_window)}")
+        if pool_window > LARGEST_WINDOW:
+            raise InputError(f"{path}: pool_window must be at most {LARGEST_WINDOW}, not {shown(pool_window)}")
+        if not isinstance(training, dict):
+            raise InputError(f"{path}: training must be an object")
         genotype.check_fits(config, f"{path}, genotype")
         model = cls(config, genotype, {}, pool_window, training)
         return dataclasses.replace(model, params=_read_weights(Path(folder) / "weights.safetensors", model.network()))
 
 
 def _read_weights(path: Path, network: DerainNet) -> Mapping[str, Any]:
+    """The weights, none of which is read before its name, type and shape are found to be the network's."""
     try:
-        flat = safetensors.numpy.load_file(path)
+        if path.exists() and not path.is_file():
+            raise InputError(f"cannot read weights {path}: it is not a file")
+        with safetensors.safe_open(path, "numpy") as file:
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+            found = {name: (part.get_dtype(), tuple(part.get_shape())) for name, part in slices.items()}
+            wanted = {name: ("F32", shape) for name, shape in _shapes(network, set(found), path).items()}
+            for name in sorted(wanted.keys() | found.keys()):
+                if found.get(name) != wanted.get(name):
+                    raise InputError(f"{path} does not fit its model.json at {shown(name)}")
+            flat = {name: file.get_tensor(name) for name in wanted}
     except (OSError, SafetensorError) as error:
-        raise InputError(f"cannot read weights {path}: {error}") from None
-    params = flax.traverse_util.unflatten_dict(flat, sep="/")
+        raise InputError(f"cannot read weights {path}: {in_short(error)}") from None
+    for name, values in flat.items():
+        if not np.isfinite(values).all():
+            raise InputError(f"{path} has weights that are not finite at {name}")
+    return flax.traverse_util.unflatten_dict(flat, sep="/")
+
+
+def _shapes(network: DerainNet, names: set[str], path: Path) -> dict[str, tuple[int, ...]]:
+    """The shapes of all weights by name."""
+    # Tracing a network takes seconds where it is deep, which a file without its blocks is not worth.
+    missing = sorted(network.choices.keys() - {name.partition("/")[0] for name in names})
+    if missing:
+        raise InputError(f"{path} does not fit its model.json at {missing[0]!r}")
     size = 2 * network.config.stride
-    expected = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, size, size, 3)))["params"]
-    shapes, wanted = (flax.traverse_util.flatten_dict(jax.tree.map(jnp.shape, t), sep="/") for t in (params, expected))
-    for name in sorted(wanted.keys() | shapes.keys()):
-        if shapes.get(name) != wanted.get(name):
-            raise InputError(f"{path} does not fit its model.json at {name}")
-    return params
+    rainy = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+    expected = jax.eval_shape(network.init, jax.random.key(0), rainy)["params"]
+    return flax.traverse_util.flatten_dict(jax.tree.map(jnp.shape, expected), sep="/")

@@ -16,8 +16,14 @@ import jax.numpy as jnp
 
 from autoderain_jax.blocks import RSEB, Downsample, Extent, Upsample, clear
 from autoderain_jax.candidates import CANDIDATES, DEFAULT_CANDIDATES
-from autoderain_jax.errors import InputError
+from autoderain_jax.errors import InputError, shown
 from autoderain_jax.search_space import SE_OPTIONS, Choices, Kernels, Rows, Supernet
+
+MOST_CHANNELS = 4096
+"""At full resolution. Like the two below far beyond any use, but small enough to refuse a file before much happens."""
+MOST_LEVELS = 10
+MOST_BLOCKS = 1000
+"""On all levels."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,20 +49,26 @@ class NetworkConfig:
         """Raises ``InputError`` naming ``source`` and the first field whose value makes no sense."""
         for name in ("width", "reduction"):
             if type(getattr(self, name)) is not int or getattr(self, name) < 1:
-                raise InputError(f"{source}.{name} must be a positive integer, not {getattr(self, name)!r}")
-        if not self.blocks or any(type(count) is not int or count < 1 for count in self.blocks):
-            raise InputError(f"{source}.blocks needs positive integers, one per level, not {self.blocks}")
+                raise InputError(f"{source}.{name} must be a positive integer, not {shown(getattr(self, name))}")
+        if self.width > MOST_CHANNELS:
+            raise InputError(f"{source}.width must be at most {MOST_CHANNELS}, not {shown(self.width)}")
+        counts = self.blocks if isinstance(self.blocks, tuple) else ()
+        if not counts or any(type(count) is not int or count < 1 for count in counts):
+            raise InputError(f"{source}.blocks needs positive integers, one per level, not {shown(self.blocks)}")
+        if len(counts) > MOST_LEVELS or sum(counts) > MOST_BLOCKS:
+            raise InputError(f"{source}.blocks has more than {MOST_LEVELS} levels or {MOST_BLOCKS} blocks")
         if self.dtype not in ("float32", "bfloat16"):
-            raise InputError(f"{source}.dtype must be float32 or bfloat16, not {self.dtype!r}")
-        if len(set(self.candidates)) != len(self.candidates) or len(self.candidates) < 2:
-            raise InputError(f"{source}.candidates needs at least two different ones")
-        for name in self.candidates:
-            if name not in CANDIDATES:
+            raise InputError(f"{source}.dtype must be float32 or bfloat16, not {shown(self.dtype)}")
+        names = self.candidates if isinstance(self.candidates, tuple) else ()
+        for name in names:
+            if name not in tuple(CANDIDATES):
                 known = ", ".join(CANDIDATES)
                 raise InputError(
-                    f"{source}.candidates: unknown candidate {name!r}; known are {known}; "
+                    f"{source}.candidates: unknown candidate {shown(name)}; known are {known}; "
                     "one of your own needs --imports MODULE"
                 )
+        if len(set(names)) != len(names) or len(names) < 2:
+            raise InputError(f"{source}.candidates needs at least two different ones")
 
     @classmethod
     def from_json(cls, content: Any, source: str) -> NetworkConfig:

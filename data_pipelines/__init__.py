@@ -8,7 +8,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Protocol
 
-from autoderain_jax.errors import InputError
+from autoderain_jax.errors import InputError, shown
+from autoderain_jax.files import expanded
 from data_pipelines.known import NAMES, is_known, known
 from data_pipelines.layouts import ALL, find_parts
 from data_pipelines.pairs import Pair, Pairs
@@ -41,14 +42,17 @@ def find_data(data: str, root: Path | None = None, root_option: str = "--data-ro
         return synthetic_parts(data)
     if is_known(data):
         if root is not None:
-            return known(data).find(Path(os.path.expanduser(root)))
-        if not Path(data).is_dir():
-            raise InputError(f"data set {data} needs {root_option}: the folder in which it was unpacked")
-    folder = Path(os.path.expanduser(data))
-    if not data or not folder.exists():
+            return known(data).find(expanded(root))
+        if not os.path.isdir(data):
+            raise InputError(f"data set {data[:99]} needs {root_option}: the folder in which it was unpacked")
+    folder = expanded(data)
+    # Not by exists, which raises an error where a name is too long.
+    if not data or not os.path.exists(folder):
         close = get_close_matches(data.casefold(), NAMES)
         hint = f"did you mean {' or '.join(close)}?" if close else f"those are {', '.join(NAMES)}"
-        raise InputError(f"data folder {data!r} does not exist, nor is it a data set that is known by name; {hint}")
+        raise InputError(
+            f"data folder {shown(data)} does not exist, nor is it a data set that is known by name; {hint}"
+        )
     if folder.is_file() and folder.suffix.casefold() != ".txt":
         raise InputError(f"{data} is a file; data are a folder, a list of pairs (.txt) or a data set by name")
     return find_parts(folder)

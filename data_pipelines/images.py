@@ -11,7 +11,8 @@ from typing import TypeVar
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from autoderain_jax.errors import InputError
+from autoderain_jax.errors import InputError, in_short
+from autoderain_jax.files import read_bytes
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 ORIENTED = ("JPEG", "MPO", "WEBP")
@@ -19,6 +20,8 @@ ORIENTED = ("JPEG", "MPO", "WEBP")
 # Pillow warns of odd metadata, and of images above 89 megapixels; it refuses those of twice as many. A filter for the
 # moment of reading would not be safe among threads.
 warnings.filterwarnings("ignore", module=r"PIL\.")
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
+"""What is read, whatever a file's name says: Pillow knows others, some of which it has other programs read."""
 UNREAD = (".gif", ".heic", ".heif", ".avif", ".jp2", ".jxl", ".ppm", ".pgm", ".tga", ".exr", ".npy", ".mat", ".dng")
 """Other types of images, which are told of instead of being passed over."""
 TURNS = {
@@ -33,6 +36,24 @@ TURNS = {
 """What makes an image upright, by its EXIF orientation. Pillow's own function fails where it cannot write EXIF anew."""
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "YCbCr")
 """Modes of images that become RGB without a change of meaning."""
+
+MOST_BYTES = 2**30
+"""Of a file: more than the pixels of the largest images take as they are."""
+ALWAYS_PIXELS = 2**24
+PIXELS_PER_BYTE = 500
+"""An image may have as many pixels for each byte of its file, or ``ALWAYS_PIXELS``. PNG and JPEG files of a single
+colour have 350, and photographs fewer than 100; a few bytes could claim gigabytes otherwise."""
+HEADER_BYTES = 2**26
+"""Besides its length, so much may be read of a file before its pixels are. Of TIFF files each of many thousand entries
+could be the whole file."""
+EXIF_BYTES = 2**16
+"""Of EXIF data, as much as JPEG files hold in one piece. For its entries the same is true."""
+INDEX_BYTES = 2**12
+"""Of a JPEG file's index of further images, which has a hundred, in entries too."""
+SCANS = 100
+BYTES_PER_SCAN = 2**13
+"""A JPEG file may have so many scans, and another for every so many bytes; usual are ten. Each is a pass over all
+pixels, and thirty bytes suffice for one."""
 
 T = TypeVar("T")
 
@@ -62,12 +83,10 @@ def decode(path: Path, use: Callable[[Image.Image], T]) -> T:
       UnsuitableImage, InputError: as for ``read_rgb``, but that pixels may be transparent.
     """
     try:
-        content = path.read_bytes()
-        with Image.open(io.BytesIO(content)) as image:
-            _require_plain(image, path)
-            if image.format == "PNG":
-                image.verify()
-        with Image.open(io.BytesIO(content)) as image:
+        content = read_bytes(path, "image", MOST_BYTES)
+        _require_sound(content, path)
+        with Image.open(file := _Content(content), formats=FORMATS) as image:
+            file.limit = None
             turned = _orientation(image) != 1
             image.load()
             if not turned and _orientation(image) != 1:
@@ -83,16 +102,28 @@ def decode(path: Path, use: Callable[[Image.Image], T]) -> T:
         raise InputError(f"{path} claims more than {2 * Image.MAX_IMAGE_PIXELS:,} pixels") from None
     except Exception as error:
         # What Pillow raises on a damaged file depends on where the damage is: nearly anything.
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise InputError(f"cannot read image {path}: {' '.join(reason.split())}") from None
+        reason = getattr(error, "strerror", None) or in_short(error)
+        raise InputError(f"cannot read image {path}: {reason}") from None
+
+
+def exif_of(image: Image.Image) -> Image.Exif:
+    """The EXIF data of an image that has such, which takes no more memory than it should."""
+    exif, file = Image.Exif(), _Content(image.info["exif"].removeprefix(b"Exif\0\0"))
+    file.limit = 4 * EXIF_BYTES
+    exif.load_from_fp(file)
+    return exif
 
 
 def image_size(path: Path) -> tuple[int, int]:
     """(height, width) of the upright image from the file's header alone; raises ``InputError`` naming the file."""
     try:
-        with Image.open(path) as image:
+        if path.exists() and not path.is_file():
+            raise InputError(f"cannot read image {path}: it is not a file")
+        with _File(path) as file, Image.open(file, formats=FORMATS) as image:
             lying = _orientation(image) in (5, 6, 7, 8)
             return (image.width, image.height) if lying else (image.height, image.width)
+    except InputError:
+        raise
     except Exception as error:
         if isinstance(error, OSError) and error.strerror:
             raise InputError(f"cannot read image {path}: {error.strerror}") from None
@@ -121,8 +152,22 @@ def is_image_name(path: Path) -> bool:
 
 def _orientation(image: Image.Image) -> int:
     """EXIF orientation of an image that is not upright yet, as far as it is known without decoding; 1 is upright."""
+    if len(image.info.get("exif", b"")) > EXIF_BYTES:
+        raise _TooMuch(f"it has more than {EXIF_BYTES:,} bytes of EXIF data")
     told = image.format in ORIENTED or (image.format == "PNG" and "exif" in image.info)
-    return image.getexif().get(ExifTags.Base.Orientation, 1) if told else 1
+    orientation = image.getexif().get(ExifTags.Base.Orientation, 1) if told else 1
+    # Some cameras write 0, and damaged files anything.
+    return orientation if orientation in tuple(TURNS) else 1
+
+
+def _require_sound(content: bytes, path: Path) -> None:
+    """Refuses what should not be decoded, or is found to be damaged before that."""
+    with Image.open(file := _Content(content), formats=FORMATS) as image:
+        _require_plain(image, path)
+        _require_plausible(image, content, path)
+        file.limit = None
+        if image.format == "PNG":
+            image.verify()
 
 
 def _require_plain(image: Image.Image, path: Path) -> None:
@@ -136,8 +181,58 @@ def _require_plain(image: Image.Image, path: Path) -> None:
         raise UnsuitableImage(
             f"{path} has more than 8 bits per channel or no RGB colours (mode {image.mode}): convert it"
         )
-    if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
-        raise UnsuitableImage(f"{path} holds {image.n_frames} images; one is wanted")
+    if _holds_several(image):
+        raise UnsuitableImage(f"{path} holds several images; one is wanted")
+
+
+def _holds_several(image: Image.Image) -> bool:
+    if image.format != "TIFF":
+        return image.format != "MPO" and getattr(image, "n_frames", 1) > 1
+    try:
+        # To count them takes a while where there are many.
+        image.seek(1)
+    except EOFError:
+        return False
+    return True
+
+
+def _require_plausible(image: Image.Image, content: bytes, path: Path) -> None:
+    """Refuses a file that would take memory or time beyond all proportion."""
+    if image.width * image.height > max(ALWAYS_PIXELS, PIXELS_PER_BYTE * len(content)):
+        raise InputError(f"{path} claims {image.width:,}x{image.height:,} pixels in {len(content):,} bytes")
+    if image.format in ("JPEG", "MPO") and content.count(b"\xff\xda") > SCANS + len(content) // BYTES_PER_SCAN:
+        raise InputError(f"{path} is a JPEG file of more scans than any photograph")
+
+
+class _TooMuch(OSError):
+    """A header takes more to read than any should."""
+
+
+class _Watched:
+    """A file of which a header cannot have much more read than there is."""
+
+    limit: int | None = HEADER_BYTES
+    exif = 0
+
+    def read(self, size: int | None = -1) -> bytes:
+        """As other files do; raises ``OSError`` where it becomes too much."""
+        content = super().read(size)
+        if self.limit is not None:
+            self.limit -= len(content)
+            # Pillow joins what JPEG files hold in several pieces.
+            self.exif += content.startswith(b"Exif\0\0")
+            index = content.startswith(b"MPF\0") and len(content) > INDEX_BYTES
+            if self.limit < 0 or self.exif > 1 or index:
+                raise _TooMuch("its header takes more to read than any should")
+        return content
+
+
+class _Content(_Watched, io.BytesIO):
+    pass
+
+
+class _File(_Watched, io.FileIO):
+    pass
 
 
 def _opaque(image: Image.Image, path: Path) -> Image.Image:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from autoderain_jax.errors import InputError
+from autoderain_jax.errors import InputError, shown
 from data_pipelines.layouts import Part, find_or_tell, holds_images, joined
 
 NAMES = (
@@ -92,7 +92,7 @@ class DataSet:
         """The data set with the parts of one of its configs; raises ``InputError`` if there is none of that name."""
         if name not in self.configs:
             raise InputError(
-                f"data set {self.name} has no config {name!r} ({', '.join(self.configs) or 'it has none'})"
+                f"data set {self.name} has no config {shown(name)} ({', '.join(self.configs) or 'it has none'})"
             )
         return dataclasses.replace(self, name=f"{self.name}/{name}", parts=self.configs[name], configs={})
 

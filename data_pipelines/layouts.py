@@ -18,6 +18,8 @@ these rules holds for a whole folder, so that a renamed file is found out instea
 from __future__ import annotations
 
 import dataclasses
+import io
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -27,6 +29,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from autoderain_jax.errors import InputError
+from autoderain_jax.files import read_bytes
 from data_pipelines.images import SUFFIXES, UNREAD, image_files, image_size, is_image_name, read_rgb, some_images
 from data_pipelines.pairs import Pair, Pairs
 
@@ -34,6 +37,12 @@ RAINY = ("rainy", "rain", "input", "inputs", "rainy_image", "rainy_images", "dat
 CLEAN = ("clean", "norain", "target", "targets", "gt", "groundtruth", "ground_truth", "real_world_gt", "label", "hq")
 PARTS = {"train": ("train", "training"), "test": ("test", "testing")}
 """Folders that hold the parts of a plain data folder, by part."""
+MOST_BYTES = 2**26
+"""Of a list of pairs: that of SPA-Data's 600,000 has 40 million."""
+MOST_LINES = 10_000
+"""Of a list, with problems, after which it is read no further."""
+LONGEST_LINE = 4096
+"""Of a list, in characters: two names of files have fewer."""
 ALL = "all"
 """The one part of a data folder that has no folders of ``PARTS``."""
 
@@ -285,8 +294,10 @@ def _side_by_side(base: Path, rainy_side: Side) -> Part:
 def _lists_pairs(path: Path) -> bool:
     """Whether the first line of a text file names two images."""
     try:
+        if not path.is_file():
+            return False
         with path.open(encoding="utf-8-sig") as file:
-            words = file.readline().split()
+            words = file.readline(LONGEST_LINE).split()
     except (OSError, UnicodeDecodeError):
         return False
     return len(words) == 2 and all(is_image_name(Path(word)) for word in words)
@@ -299,20 +310,24 @@ def find_listed(listing: Path) -> Part:
       InputError: the file cannot be read, or names no image.
     """
     try:
-        lines = listing.read_text("utf-8-sig").splitlines()
-    except OSError as error:
-        raise InputError(f"cannot read the list {listing}: {error.strerror}") from None
+        lines = read_bytes(listing, "the list", MOST_BYTES).decode("utf-8-sig")
     except UnicodeDecodeError:
         raise InputError(f"the list {listing} is no text file") from None
     files, problems, seen = [], [], set()
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(io.StringIO(lines, newline=None), 1):
         if not line.strip() or line.startswith("#"):
             continue
-        paths = [listing.parent / word.lstrip("/\\") for word in line.split()]
-        lost = next((path for path in paths if ".." in path.parts or not path.is_file()), None)
+        if len(problems) == MOST_LINES:
+            sentence = f"{listing}, line {number}: it is not read further, as {MOST_LINES} lines have problems"
+            problems.append(Problem(listing, sentence, "see to these first"))
+            break
+        words = line.split() if len(line) <= LONGEST_LINE else []
+        paths = [listing.parent / word.lstrip("/\\") for word in words]
+        # Not by is_file, which raises an error where a name is too long.
+        lost = next((path for path in paths if ".." in path.parts or not os.path.isfile(path)), None)
         if len(paths) == 1 and not lost:
             paths.append(_clean_beside(paths[0]))
-        if len(paths) > 2:
+        if not 1 <= len(paths) <= 2:
             reason = "it does not name one pair; names in a list have no spaces"
         elif lost:
             reason = f"{lost} does not exist"

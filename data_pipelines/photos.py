@@ -10,7 +10,7 @@ import numpy as np
 from PIL import ExifTags, Image
 
 from autoderain_jax.errors import InputError
-from data_pipelines.images import decode
+from data_pipelines.images import decode, exif_of
 
 OPAQUE = (".jpg", ".jpeg", ".bmp")
 """Formats that keep no transparency: BMP has it, but hardly any reader knows."""
@@ -48,7 +48,7 @@ class Photo:
             # Written anew, which leaves out the small picture that it may hold, as that is not restored. Where cameras
             # wrote what the standard does not know, Pillow may be unable to; the photograph matters more.
             if image.info.get("exif"):
-                exif = image.getexif()
+                exif = exif_of(image)
                 exif.pop(ExifTags.Base.Orientation, None)
                 info["exif"] = exif.tobytes()
         return cls(np.array(image.convert("RGB")), alpha, image.mode in ("1", "L", "LA"), info)

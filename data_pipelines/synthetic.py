@@ -18,7 +18,8 @@ from typing import NamedTuple
 import numpy as np
 from skimage import data as photographs
 
-from autoderain_jax.errors import InputError
+from autoderain_jax.errors import InputError, shown
+from autoderain_jax.files import expanded
 from data_pipelines.images import image_size, read_rgb, some_images
 from data_pipelines.layouts import part_folders
 from data_pipelines.pairs import Pair, Pairs
@@ -246,10 +247,7 @@ def synthetic_parts(data: str) -> Mapping[str, RainOver]:
     preset = kind.partition("/")[2] or "mixed"
     _require_preset(preset)
     if folder:
-        return {
-            part: RainOver(backdrops, preset)
-            for part, backdrops in _backdrops(Path(os.path.expanduser(folder))).items()
-        }
+        return {part: RainOver(backdrops, preset) for part, backdrops in _backdrops(expanded(folder)).items()}
     return {
         part: RainOver(
             [Backdrop(name, photograph(name).shape[:2], partial(photograph, name)) for name in names], preset
@@ -260,8 +258,8 @@ def synthetic_parts(data: str) -> Mapping[str, RainOver]:
 
 def _backdrops(folder: Path) -> dict[str, list[Backdrop]]:
     """The photographs of a folder, or of its parts."""
-    if not folder.is_dir():
-        raise InputError(f"folder of photographs {folder} does not exist")
+    if not os.path.isdir(folder):
+        raise InputError(f"folder of photographs {shown(str(folder))} does not exist")
     found = {part: some_images(place) for part, place in part_folders(folder).items()}
     return {
         part: [Backdrop(p.stem, image_size(p), partial(read_rgb, p)) for p in files] for part, files in found.items()
@@ -270,4 +268,4 @@ def _backdrops(folder: Path) -> dict[str, list[Backdrop]]:
 
 def _require_preset(preset: str) -> None:
     if preset not in PRESETS:
-        raise InputError(f"there is no preset {preset!r} of synthetic rain; there are {', '.join(PRESETS)}")
+        raise InputError(f"there is no preset {shown(preset)} of synthetic rain; there are {', '.join(PRESETS)}")

@@ -229,11 +229,11 @@ RETRAIN_STEPS = {"tiny": 1_000, "small": 6_500, "base": 200_000}
 
 def search_preset(preset: str, kind: type[SearchConfig] = SearchConfig) -> SearchConfig:
     """The defaults of a search; those of ``tiny`` for an unknown name, which the command line then refuses."""
-    preset = preset if preset in SHAPES else "tiny"
+    preset = preset if preset in tuple(SHAPES) else "tiny"
     return kind(preset=preset, steps=SEARCH_STEPS[preset], **SHAPES[preset])
 
 
 def retrain_preset(preset: str) -> RetrainConfig:
     """The defaults of a retraining; an unknown name as for ``search_preset``."""
-    preset = preset if preset in SHAPES else "tiny"
+    preset = preset if preset in tuple(SHAPES) else "tiny"
     return RetrainConfig(preset=preset, steps=RETRAIN_STEPS[preset], **SHAPES[preset])

@@ -207,7 +207,7 @@ def _write(config: EvaluateConfig, rows: list[dict], result: dict) -> None:
     name = config.name or (scored.parent if scored.name == "model" else scored).name
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with (folder / "scores.csv").open("w", newline="") as file:
+        with (folder / "scores.csv").open("w", encoding="utf-8", errors=scores.NAMES, newline="") as file:
             writer = csv.DictWriter(file, rows[0].keys())
             writer.writeheader()
             writer.writerows(rows)

@@ -15,7 +15,7 @@ import optax
 
 from autoderain_jax.accumulation import mean_over_parts, take
 from autoderain_jax.derainer import Derainer
-from autoderain_jax.errors import InputError
+from autoderain_jax.errors import InputError, shown
 from autoderain_jax.genotype import Genotype
 from autoderain_jax.kernel_space import Stage
 from autoderain_jax.losses import parse_loss
@@ -217,10 +217,13 @@ def main() -> None:
 def searched_with(origin: Mapping[str, Any], source: str | None) -> dict[str, Any]:
     """Data and network that a genotype was searched with; raises ``InputError`` if its origin makes no sense."""
     found: dict[str, Any] = {}
+    for name in ("data", "data_root"):
+        if not isinstance(origin.get(name, ""), str):
+            raise InputError(f"{source}, origin: {name} must be text, not {shown(origin[name])}")
     if "data" in origin:
-        found["data"] = str(origin["data"])
+        found["data"] = origin["data"]
     if "data_root" in origin:
-        found["data_root"] = Path(str(origin["data_root"]))
+        found["data_root"] = Path(origin["data_root"])
     if "network" in origin:
         found["network"] = NetworkConfig.from_json(origin["network"], f"{source}, origin")
     return found

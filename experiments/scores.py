@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,10 +12,17 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from autoderain_jax.errors import InputError
+from autoderain_jax.errors import InputError, shown
+from autoderain_jax.files import read_bytes
 from autoderain_jax.metrics import PROTOCOLS
 
 METRICS = ("psnr", "ssim")
+NAMES = "surrogateescape"
+"""How names of images that are no UTF-8, as names of files need not be, are written and read."""
+MOST_BYTES = 2**25
+"""Of a scores.csv, which has some two hundred for an image."""
+LARGEST = 1e6
+"""What no score exceeds, but infinity."""
 CONFIDENCE = 0.95
 RESAMPLES = 9999
 """Of the bootstrap, with a seed of its own: the same scores have the same interval."""
@@ -68,18 +76,37 @@ def paired(rows: Sequence[Mapping[str, Any]], others: Mapping[str, Scores]) -> B
 
 def read(path: Path) -> dict[str, Scores]:
     """Reads a ``scores.csv``; raises ``InputError`` naming the file if it is none."""
+    content = read_bytes(path, "--against", MOST_BYTES)
     try:
-        with path.open(newline="") as file:
-            rows = list(csv.DictReader(file))
-        found = {row["image"]: {name: float(row[name]) for name in _names()} for row in rows}
-        if any(math.isnan(value) for image in found.values() for value in image.values()):
-            raise ValueError("a score is nan")
+        rows = csv.reader(io.StringIO(content.decode(errors=NAMES), newline=""))
+        # Not by DictReader, which makes every short row as long as the first.
+        head = next(rows, [])
+        missing = [name for name in ("image", *_names()) if name not in head]
+        if missing:
+            raise ValueError(f"it has no {missing[0]!r}")
+        places = {name: head.index(name) for name in _names()}
+        found: dict[str, Scores] = {}
+        for row in filter(None, rows):
+            if len(row) != len(head):
+                raise ValueError(f"line {rows.line_num} has {len(row)} fields of {len(head)}")
+            image = row[head.index("image")]
+            if image in found:
+                raise ValueError(f"it has {shown(image)} twice")
+            found[image] = {name: _number(row[place]) for name, place in places.items()}
         return found
-    except OSError as error:
-        raise InputError(f"--against: cannot read {path}: {error.strerror}") from None
-    except (KeyError, TypeError, ValueError, csv.Error) as error:
-        reason = f"it has no {error}" if isinstance(error, KeyError) else error
-        raise InputError(f"--against {path} is no scores.csv of this release: {reason}") from None
+    except (ValueError, csv.Error) as error:
+        raise InputError(f"--against {path} is no scores.csv of this release: {error}") from None
+
+
+def _number(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise ValueError(f"a score is {shown(text)}") from None
+    # Infinity is the PSNR of a perfect image.
+    if math.isnan(value) or (math.isfinite(value) and abs(value) > LARGEST):
+        raise ValueError(f"a score is {value:g}")
+    return value
 
 
 def markdown(name: str, result: Mapping[str, Any]) -> str:

@@ -138,7 +138,8 @@ def search(config: SearchConfig) -> Found:
         f"{len(train)} training pairs, {len(held_out)} held out for the alphas; "
         f"{config.steps} steps of {config.algorithm}"
     )
-    prices = workdir.keep("prices.json", lambda: PRICES[config.cost](config.network, config.patch))
+    choices = open_choices(config.network)
+    prices = workdir.keep("prices.json", lambda: PRICES[config.cost](config.network, config.patch), choices)
     layout = data_parallel(config.batch)
     built = build(config, prices, layout)
     run = _Run(built, config, {"train": train, "held_out": held_out}, workdir, layout)
@@ -152,7 +153,7 @@ def search(config: SearchConfig) -> Found:
         finished=lambda records: bool(config.early_stop) and health.settled(records, config.early_stop),
         batch_of=run.batch_of,
     )
-    genotype = derive(open_choices(config.network), run.preferred(state), _origin(config))
+    genotype = derive(choices, run.preferred(state), _origin(config))
     derainer = Derainer(Model(config.network, genotype, inherit(local(state.params), genotype), config.patch))
     if workdir.writes:
         genotype.save(workdir.folder / GENOTYPE)

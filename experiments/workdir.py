@@ -25,7 +25,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from tensorboardX import SummaryWriter
 
 from autoderain_jax.checkpoints import Checkpoints
-from autoderain_jax.errors import InputError
+from autoderain_jax.errors import InputError, shown
+from autoderain_jax.files import read_bytes, read_json
+from autoderain_jax.search_space import Choices, Rows
 from experiments import command, processes
 
 try:
@@ -35,6 +37,8 @@ except ImportError:  # Windows
 
 LINES = 100
 """Records that a run writes to its metrics file, unless it has fewer steps."""
+MOST_METRICS = 2**25
+"""Bytes of that file: a record of the largest networks has some hundred thousand."""
 SECONDS_PER_MINUTE = 60.0
 QUIET_SECONDS = 5.0
 """Least time between progress lines where the output is no terminal."""
@@ -99,16 +103,16 @@ class Workdir:
         """Writes the configuration, or compares it with the one already there."""
         path = self.folder / "config.json"
         if path.exists():
-            try:
-                stored = dict(json.loads(path.read_text()))
-            except (ValueError, TypeError):
-                raise InputError(f"{path} is damaged: it is not a JSON object") from None
+            stored = read_json(path, "configuration")
+            if not isinstance(stored, dict):
+                raise InputError(f"{path} is damaged: it is not a JSON object")
             names = stored.keys() | config.keys()
             different = sorted(name for name in names if stored.get(name) != config.get(name))
             if different:
                 name = different[0]
+                known, before, now = name if name in config else shown(name), stored.get(name), config.get(name)
                 raise InputError(
-                    f"workdir {self.folder} holds a run with {name} = {stored.get(name)}, not {config.get(name)}; "
+                    f"workdir {self.folder} holds a run with {known} = {shown(before)}, not {shown(now)}; "
                     "give another --workdir, or the same options to resume"
                 )
             return
@@ -119,28 +123,39 @@ class Workdir:
         if not self.metrics_file.exists():
             return []
         records = []
-        for line in self.metrics_file.read_text().splitlines():
+        for line in read_bytes(self.metrics_file, "metrics", MOST_METRICS).splitlines():
             # A line that a kill cut short is no record.
-            with contextlib.suppress(ValueError):
-                records.append(json.loads(line))
+            with contextlib.suppress(ValueError, RecursionError):
+                record = json.loads(line)
+                if isinstance(record, dict) and type(record.get("step")) is int:
+                    records.append(record)
         return records
 
-    def keep(self, name: str, make: Callable[[], Any]) -> Any:
+    def keep(self, name: str, make: Callable[[], Any], choices: Choices) -> Rows:
         """A value that a resumed run must have again: made once, and kept as JSON in a file of the folder.
 
         Args:
           name: of the file.
-          make: what makes the value, nested dictionaries of arrays.
+          make: what makes the value: a row for every choice.
+          choices: these.
+
+        Raises:
+          InputError: the file holds something else.
         """
         path = self.folder / name
         if self.writes and not path.exists():
             replace_file(path, json.dumps(jax.tree.map(lambda leaf: np.asarray(leaf).tolist(), make())) + "\n")
         processes.meet(name)
+        value = read_json(path, name)
+        wanted = {block: {row: (len(options),) for row, options in rows.items()} for block, rows in choices.items()}
         try:
-            value = json.loads(path.read_text())
-        except ValueError as error:
-            raise InputError(f"{path} is damaged: {error}") from None
-        return jax.tree.map(lambda row: np.array(row, np.float32), value, is_leaf=lambda leaf: isinstance(leaf, list))
+            found = {block: {row: np.array(value[block][row], float) for row in wanted[block]} for block in wanted}
+        except (KeyError, TypeError, ValueError, OverflowError):
+            found = {}
+        sound = jax.tree.map(np.shape, found) == wanted
+        if not sound or not all((abs(row) < np.finfo(np.float32).max).all() for row in jax.tree.leaves(found)):
+            raise InputError(f"{path} is damaged: it has no row of numbers for every choice")
+        return jax.tree.map(np.float32, found)
 
     def _drop_after(self, step: int) -> None:
         """Forgets metrics of steps after ``step``, which a resumed run repeats."""

@@ -1,4 +1,5 @@
 import json
+import os
 
 import chex
 import jax
@@ -6,6 +7,7 @@ import numpy as np
 import pytest
 
 from autoderain_jax.errors import InputError
+from autoderain_jax.files import MOST_JSON
 from autoderain_jax.genotype import Genotype, derive, one_hot_gates, search_space_size, uniform
 from autoderain_jax.network import NetworkConfig, open_choices
 from tests.samples import random_genotype
@@ -58,6 +60,38 @@ def test_missing_file_and_other_text_are_refused(tmp_path):
     (tmp_path / "text.json").write_text("{")
     with pytest.raises(InputError, match="is not JSON"):
         Genotype.load(tmp_path / "text.json")
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"[" * 10**5, "nested too deeply"),
+        (b'{"version": NaN}', "it has no number NaN"),
+        (b"\xff\xfe", "codec can't decode"),
+        (b"1" * 5000, "is not JSON"),
+        (b" " * (MOST_JSON + 1), "it has more than .* bytes"),
+    ],
+)
+def test_what_json_parsers_stumble_over_is_refused(tmp_path, content, sentence):
+    path = tmp_path / "genotype.json"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=sentence) as caught:
+        Genotype.load(path)
+    assert str(path) in str(caught.value)
+
+
+def test_what_has_no_end_is_refused(tmp_path):
+    (tmp_path / "genotype.json").symlink_to(os.devnull)
+    with pytest.raises(InputError, match="it is not a file"):
+        Genotype.load(tmp_path / "genotype.json")
+
+
+def test_names_are_cut_in_sentences(network_config):
+    content = json.loads(random_genotype(network_config).to_json())
+    content["blocks"]["x" * 10**5] = {}
+    with pytest.raises(InputError, match=r"block 'xxx.*\.\.\..*xxx': needs") as caught:
+        Genotype.from_json(json.dumps(content))
+    assert len(str(caught.value)) < 300
 
 
 def test_genotype_of_another_network_is_refused(network_config):

@@ -1,6 +1,10 @@
+import contextlib
+import gc
 import io
+import os
 import random
 import struct
+import tracemalloc
 import zlib
 
 import numpy as np
@@ -8,8 +12,9 @@ import pytest
 from PIL import Image
 
 from autoderain_jax.errors import InputError
-from data_pipelines.images import image_size, read_rgb
+from data_pipelines.images import HEADER_BYTES, image_size, read_rgb
 from data_pipelines.layouts import find_pairs
+from data_pipelines.photos import Photo
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "webp", "tif", "png"])
@@ -79,6 +84,24 @@ def encoded(image, suffix, **options):
     return content.getvalue()
 
 
+def entries(size):
+    """EXIF data, or a TIFF file, of which every entry is the whole."""
+    count = (size - 14) // 12
+    head = b"II*\0" + struct.pack("<IH", 8, count)
+    rows = [struct.pack("<HHII", 1000 + i, 1, size - 8, 8) for i in range(count)]
+    return (head + b"".join(rows)).ljust(size, b"\0")
+
+
+def jpeg_with(marker, pieces):
+    """A JPEG file that begins with some segments."""
+    whole = encoded(photograph(), "jpg")
+    # Without what a JFIF file begins with, which has its resolution.
+    rest = whole[4 + int.from_bytes(whole[4:6], "big") :]
+    return whole[:2] + b"".join(marker + struct.pack(">H", len(piece) + 2) + piece for piece in pieces) + rest
+
+
+ENTRIES = entries(30_000)
+SCANNED = encoded(photograph(), "jpg", progressive=True)
 DEEP_RGB = png(8, 8, 16, 2, (b"\0" + bytes(48)) * 8)
 REFUSED = {
     "16-bit colour": (DEEP_RGB, "png", "more than 8 bits per channel"),
@@ -95,10 +118,17 @@ REFUSED = {
     "two frames": (
         encoded(photograph(), "tif", save_all=True, append_images=[photograph()]),
         "tif",
-        "holds 2 images; one is wanted",
+        "holds several images; one is wanted",
     ),
     "bomb": (png(60_000, 60_000, 8, 2, b"\0" * 9), "png", "claims more than .* pixels"),
-    "large header": (png(9_000, 9_000, 1, 0, b"\0" * 9), "png", "cannot read image"),
+    "large header": (png(9_000, 9_000, 1, 0, b"\0" * 9), "png", "claims 9,000x9,000 pixels in 68 bytes"),
+    "short": (png(900, 900, 1, 0, b"\0" * 9), "png", "cannot read image"),
+    "pixels from nothing": (png(6_000, 6_000, 1, 0, bytes(751) * 6_000), "png", "claims 6,000x6,000 pixels in"),
+    "other formats": (encoded(photograph(), "eps"), "png", "not an image"),
+    "endless scans": (SCANNED[:-2] + SCANNED[SCANNED.rindex(b"\xff\xda") : -2] * 200, "jpg", "more scans than any"),
+    "EXIF in pieces": (jpeg_with(b"\xff\xe1", [b"Exif\0\0" + ENTRIES] * 2), "jpg", "takes more to read than any"),
+    "long index": (jpeg_with(b"\xff\xe2", [b"MPF\0" + ENTRIES]), "jpg", "takes more to read than any"),
+    "long EXIF": (encoded(photograph(), "webp", exif=bytes(2**16 + 1)), "webp", "more than 65,536 bytes of EXIF"),
     "nothing": (b"", "png", "not an image"),
     "text": (b"hello", "jpg", "not an image"),
 }
@@ -153,3 +183,38 @@ def test_damaged_files_never_raise_anything_but_a_sentence(tmp_path, suffix):
         if image is not None and suffix == "png":
             np.testing.assert_array_equal(image, pixels)
     assert refused > 50
+
+
+def peak(function):
+    """The most bytes that Python had allocated at once while a function ran."""
+    gc.collect()
+    tracemalloc.start()
+    with contextlib.suppress(InputError):
+        function()
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return most
+
+
+def test_entries_of_headers_take_no_more_memory_than_a_file_should(tmp_path):
+    path = tmp_path / "a.tif"
+    path.write_bytes(entries(150_000))
+    for read in (image_size, read_rgb):
+        assert peak(lambda read=read: read(path)) < 2 * HEADER_BYTES
+    path.write_bytes(encoded(photograph(), "png", exif=entries(30_000)))
+    assert peak(lambda: Photo.read(path).save(path)) < 2 * 30_000**2 / 12
+
+
+@pytest.mark.parametrize("read", [image_size, read_rgb])
+def test_what_has_no_end_is_no_image(tmp_path, read):
+    (tmp_path / "a.png").symlink_to(os.devnull)
+    with pytest.raises(InputError, match="it is not a file"):
+        read(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("orientation", [0, 9])
+def test_unknown_orientations_are_upright(tmp_path, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    photograph().save(tmp_path / "a.png", exif=exif)
+    np.testing.assert_array_equal(read_rgb(tmp_path / "a.png"), np.array(photograph()))

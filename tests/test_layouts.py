@@ -9,7 +9,7 @@ from autoderain_jax.errors import InputError
 from data_pipelines import find_data, open_pairs
 from data_pipelines.images import read_rgb
 from data_pipelines.known import NAMES, known
-from data_pipelines.layouts import find_pairs
+from data_pipelines.layouts import MOST_LINES, find_pairs, find_parts
 from data_pipelines.synthetic import with_synthetic
 
 
@@ -105,6 +105,9 @@ def test_lists_of_rainy_images(tmp_path, rainy, clean):
         ("x.png x.png x.png", "line 1: it does not name one pair"),
         ("# a comment\nx.png", "line 2: .*x.png has no partner in a clean folder beside its own"),
         ("x.png x.png\nx.png x.png", "line 2: .*x.png is there a second time"),
+        (f"{'y' * 999} x.png", r"line 1: .*yyy does not exist"),
+        (f"{'y ' * 9999}", "line 1: it does not name one pair"),
+        ("\0.png x.png", r"line 1: .* does not exist"),
         ("", "is empty"),
     ],
 )
@@ -114,6 +117,19 @@ def test_faulty_lists_are_refused_in_one_sentence(tmp_path, text, sentence):
     with pytest.raises(InputError, match=sentence) as caught:
         open_pairs(str(tmp_path / "list.txt"), "train")
     assert "\n" not in str(caught.value)
+
+
+def test_lists_are_not_read_on_where_all_is_wrong(tmp_path):
+    (tmp_path / "list.txt").write_text("a.png b.png\n" * (MOST_LINES + 9))
+    part = find_parts(tmp_path / "list.txt")["all"]
+    assert len(part.problems) == MOST_LINES + 1
+    assert "line 10001: it is not read further" in part.problems[-1].sentence
+
+
+def test_what_names_hold_is_told_on_one_line(tmp_path):
+    draw(tmp_path / "rainy/a\nb\x1b[31m.png", tmp_path / "clean/1.png")
+    with pytest.raises(InputError, match=r"rainy/a\\nb\\x1b\[31m\.png has no partner"):
+        find_pairs(tmp_path).open()
 
 
 def test_odd_width_cannot_be_side_by_side(tmp_path):

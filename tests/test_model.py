@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import safetensors.numpy
 from PIL import Image
 
 from autoderain_jax import Derainer, InputError, Model
@@ -61,7 +62,15 @@ def test_derainer_refuses_other_arrays(model, image):
         (lambda c: c["network"].update(width="6"), "width must be a positive integer"),
         (lambda c: c["network"].update(blocks=[]), "blocks needs positive integers"),
         (lambda c: c.update(pool_window=0), "pool_window must be a positive integer"),
-        (lambda c: c.pop("genotype"), "is incomplete"),
+        (lambda c: c.pop("genotype"), "is incomplete: it has no 'genotype'"),
+        (lambda c: c["network"].update(width=10**9), "width must be at most"),
+        (lambda c: c["network"].update(blocks=2), "blocks needs positive integers"),
+        (lambda c: c["network"].update(blocks=[1] * 11), "has more than 10 levels"),
+        (lambda c: c["network"].update(blocks=[10**18]), "or 1000 blocks"),
+        (lambda c: c["network"].update(candidates=3), "candidates needs at least two"),
+        (lambda c: c["network"].update(candidates=[["conv3x3"], []]), "unknown candidate"),
+        (lambda c: c.update(pool_window=10**400), "pool_window must be at most"),
+        (lambda c: c.update(training=[["seed", 0]]), "training must be an object"),
         (lambda c: c["genotype"]["blocks"]["encoder0_block0"].update(conv_a="conv9x9"), "unknown candidate"),
     ],
 )
@@ -84,6 +93,36 @@ def test_missing_and_truncated_weights_are_refused(model, tmp_path):
         Model.load(tmp_path)
     weights.unlink()
     with pytest.raises(InputError, match="cannot read weights"):
+        Model.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda w: w.update({"stem/bias": w["stem/bias"].astype(np.float64)}), "does not fit .* at 'stem/bias'"),
+        (lambda w: w.update({"stem/bias/more": w["stem/bias"]}), "does not fit .* at 'stem/bias/more'"),
+        (lambda w: w.pop("encoder0_block0/conv_a/bias"), "does not fit .* at 'encoder0_block0/conv_a/bias'"),
+        (lambda w: w["stem/bias"].fill(np.nan), "not finite at stem/bias"),
+    ],
+)
+def test_weights_that_are_not_the_networks_are_refused(model, tmp_path, change, sentence):
+    model.save(tmp_path)
+    weights = safetensors.numpy.load_file(tmp_path / "weights.safetensors")
+    change(weights)
+    safetensors.numpy.save_file(weights, tmp_path / "weights.safetensors")
+    with pytest.raises(InputError, match=sentence):
+        Model.load(tmp_path)
+
+
+def test_no_network_is_traced_for_a_file_without_its_blocks(model, tmp_path, monkeypatch):
+    model.save(tmp_path)
+    config = NetworkConfig(width=4096, blocks=(100, 900))
+    content = json.loads((tmp_path / "model.json").read_text())
+    content["network"] = dataclasses.asdict(config)
+    content["genotype"] = json.loads(uniform(config, "conv5x5").to_json())
+    (tmp_path / "model.json").write_text(json.dumps(content))
+    monkeypatch.setattr(jax, "eval_shape", None)
+    with pytest.raises(InputError, match=r"does not fit its model\.json at 'bottleneck_block"):
         Model.load(tmp_path)
 
 

@@ -1,5 +1,7 @@
 """Means, intervals and paired differences, against numbers worked out by hand."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -9,6 +11,10 @@ from autoderain_jax.metrics import PROTOCOLS
 from experiments import scores
 
 NAMES = [f"{protocol}_{metric}" for protocol in PROTOCOLS for metric in ("psnr", "ssim")]
+
+
+HEAD = f"image,{','.join(NAMES)}"
+ROW = f"a{',30.5' * len(NAMES)}"
 
 
 def rows(values):
@@ -55,6 +61,33 @@ def test_scores_that_are_not_numbers_are_refused(tmp_path):
     (tmp_path / "scores.csv").write_text(f"image,{','.join(NAMES)}\na{',nan' * len(NAMES)}\n")
     with pytest.raises(InputError, match="a score is nan"):
         scores.read(tmp_path / "scores.csv")
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("", "it has no 'image'"),
+        ("image\na\n", "it has no 'y-matlab_psnr'"),
+        (f"{HEAD}\na,1\n", "line 2 has 2 fields of 7"),
+        (f"{HEAD}\n{ROW}\n{ROW}\n", "it has 'a' twice"),
+        (f"{HEAD}\na{',1e308' * len(NAMES)}\n", r"a score is 1e\+308"),
+        (f"{HEAD}\na,{'z' * 99_999}{',1' * (len(NAMES) - 1)}\n", "a score is 'zzz"),
+    ],
+)
+def test_other_files_are_refused_in_one_sentence(tmp_path, text, sentence):
+    (tmp_path / "scores.csv").write_text(text)
+    with pytest.raises(InputError, match=sentence) as caught:
+        scores.read(tmp_path / "scores.csv")
+    assert len(str(caught.value)) < 500
+
+
+def test_short_rows_do_not_become_long(tmp_path):
+    (tmp_path / "scores.csv").write_text(",".join([HEAD, *map(str, range(5000))]) + "\na" * 5000)
+    tracemalloc.start()
+    with pytest.raises(InputError, match="line 2 has 1 fields"):
+        scores.read(tmp_path / "scores.csv")
+    assert tracemalloc.get_traced_memory()[1] < 2e7
+    tracemalloc.stop()
 
 
 def test_rows_for_tables():

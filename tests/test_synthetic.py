@@ -107,7 +107,7 @@ def test_folders_of_photographs_may_have_parts(tmp_path):
     ("data", "sentence"),
     [
         ("synthetic/drizzle", "there is no preset 'drizzle' of synthetic rain; there are mixed, light, heavy"),
-        ("synthetic:nowhere", "folder of photographs nowhere does not exist"),
+        ("synthetic:nowhere", "folder of photographs 'nowhere' does not exist"),
         ("synthetic:{empty}", "holds no image"),
     ],
 )

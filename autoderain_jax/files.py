@@ -1,0 +1,60 @@
+"""Paths, and small files that may come from strangers: read whole, but never more than such a file can need."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any, NoReturn
+
+from autoderain_jax.errors import InputError, shown
+
+MOST_JSON = 2**22
+"""Bytes of a JSON file. Genotypes take a hundred for each block; parsed, JSON may take eighty times as much memory."""
+
+
+def expanded(text: str | Path) -> Path:
+    """A path in which ``~`` is a home folder; raises ``InputError`` for text that no path can have."""
+    try:
+        return Path(os.path.expanduser(text))
+    except ValueError:
+        raise InputError(f"{shown(str(text))} is no path") from None
+
+
+def read_bytes(path: Path, what: str, most: int) -> bytes:
+    """The content of a file of at most ``most`` bytes.
+
+    Raises:
+      InputError: it is missing, larger, or none that has an end; the sentence calls it ``what``.
+    """
+    try:
+        # Opening a pipe would wait for whoever writes to it.
+        if path.exists() and not path.is_file():
+            raise InputError(f"cannot read {what} {path}: it is not a file")
+        with path.open("rb") as file:
+            # What is asked for is allocated at once.
+            content = file.read(min(os.fstat(file.fileno()).st_size, most) + 1)
+    except OSError as error:
+        raise InputError(f"cannot read {what} {path}: {error.strerror}") from None
+    if len(content) > most:
+        raise InputError(f"cannot read {what} {path}: it has more than {most:,} bytes")
+    return content
+
+
+def read_json(path: Path, what: str) -> Any:
+    """The value in a JSON file; raises ``InputError`` as ``read_bytes`` and ``parse_json`` do."""
+    return parse_json(read_bytes(path, what, MOST_JSON), str(path))
+
+
+def parse_json(text: str | bytes, source: str) -> Any:
+    """The value of a JSON text, UTF-8 if it is bytes; raises ``InputError`` naming ``source`` if it is none."""
+    try:
+        return json.loads(text if isinstance(text, str) else text.decode(), parse_constant=_refuse)
+    except RecursionError:
+        raise InputError(f"{source} is not JSON: it is nested too deeply") from None
+    except ValueError as error:
+        raise InputError(f"{source} is not JSON: {error}") from None
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"it has no number {constant}")
