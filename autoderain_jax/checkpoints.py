@@ -55,6 +55,9 @@ class Checkpoints:
                 with contextlib.suppress(Exception if self._failed or kind else ()):
                     # Of a save that failed it tells once more.
                     self._checkpointer.close()
+                if self._failed:
+                    # Its threads may log later still.
+                    self._loud.pop_all()
 
     def save(self, step: int, state: PyTree) -> None:
         """Saves the state as of ``step``, whole or not at all, unless that step is known to be there.

@@ -238,6 +238,7 @@ class Workdir:
                     if last:
                         break
                     if stop:
+                        checkpoints.wait()
                         self.console.print(f"stopped at step {done}; run the same command again to go on")
                         processes.part()
                         raise KeyboardInterrupt

@@ -4,13 +4,18 @@ import dataclasses
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import chex
 import jax
+import numpy as np
 import pytest
 
 from autoderain_jax.checkpoints import Checkpoints
 from autoderain_jax.errors import InputError
+from data_pipelines import open_pairs
+from data_pipelines.batches import batches
+from data_pipelines.sampling import sample_patches
 from experiments import search, workdir
 from tests.kills import SMALL, survives
 from tests.running import final_state, interrupt_at, run
@@ -103,6 +108,52 @@ def test_too_little_memory_is_told_with_what_to_lower(search_config, monkeypatch
     assert err == (
         "error: the device has not enough memory: lower --batch, --patch, --network.width or --network.blocks\n"
     )
+
+
+def test_a_loss_that_is_not_finite_is_told_with_its_step_and_images(search_config, tmp_path):
+    folder = workdir.Workdir(tmp_path / "w", search_config, "search")
+
+    def advance(state, step):
+        return state + 1, {"train_loss": np.float32(np.nan if step == 3 else 1.0)}
+
+    with pytest.raises(InputError, match=r"train_loss is nan at step 4, patches of step 3; the last checkpoint"):
+        folder.train(jax.numpy.int32(0), 1000, advance, lambda start: None, batch_of=lambda s: f"patches of step {s}")
+    assert folder.records() == []
+    with pytest.raises(InputError, match=r"is (nan|inf) at step \d, patches of a\d, a\d and patches of a\d; the last"):
+        search.search(dataclasses.replace(search_config, workdir=tmp_path / "x", learning_rate=1e38))
+
+
+def test_an_image_that_is_damaged_costs_nothing_that_was_learned(search_config, capfd, tmp_path):
+    search.search(search_config)
+    train, _ = open_pairs(search_config.data, "train").hold_out(search_config.held_out)
+    visited = [sample_patches(train.sizes, 16, 2, search_config.seed, step).image for step in (0, 1)]
+    later = next(train[int(index)].name for index in visited[1] if index not in visited[0])
+    path = Path(search_config.data) / "train/rainy" / f"{later}.png"
+    sound = path.read_bytes()
+    path.write_bytes(sound[:-200])
+    config = dataclasses.replace(search_config, workdir=tmp_path / "broken", stream="tf")
+    with pytest.raises(InputError, match=rf"cannot read image .*{later}\.png"):
+        search.search(config)
+    path.write_bytes(sound)
+    capfd.readouterr()
+    search.search(config)
+    assert "resuming at step 1 of 6" in capfd.readouterr().out
+    chex.assert_trees_all_equal(final_state(config), final_state(search_config))
+
+
+def test_metrics_that_cannot_be_written_are_told_in_a_sentence(search_config, monkeypatch, capfd):
+    def in_the_way(*args, **options):
+        for i, content in enumerate(batches(*args, **options)):
+            if i == 2:
+                search_config.workdir.joinpath("metrics.jsonl").unlink()
+                search_config.workdir.joinpath("metrics.jsonl").mkdir()
+            yield content
+
+    monkeypatch.setattr(search, "batches", in_the_way)
+    data = ("--data", search_config.data, "--steps", 6, *SMALL)
+    code, _, err = run(monkeypatch, capfd, search, "--workdir", search_config.workdir, *data)
+    assert code == 2
+    assert err == f"error: {search_config.workdir / 'metrics.jsonl'}: Is a directory\n"
 
 
 @pytest.mark.parametrize("kind", ["search"])
