@@ -13,7 +13,7 @@ from autoderain_jax.kernel_space import Stage
 PyTree = Any
 
 
-def mean_over_parts(function: Callable[..., PyTree], stage: Stage) -> Callable[..., PyTree]:
+def mean_over_parts(function: Callable[..., PyTree], count: int, stage: Stage) -> Callable[..., PyTree]:
     """The mean of what a function gives for the parts of a batch.
 
     For the gradient of a loss that is a mean over patches, and parts of equal size, it is the gradient on the whole
@@ -22,21 +22,22 @@ def mean_over_parts(function: Callable[..., PyTree], stage: Stage) -> Callable[.
 
     Args:
       function: ``(*args, part) -> arrays``.
+      count: of the parts.
       stage: makes programs.
 
     Returns:
-      ``(*args, parts) -> arrays``, for a sequence of parts.
+      ``(*args, parts) -> arrays``, for a sequence of so many parts.
     """
     first = stage(function)
     add = stage(lambda sums, *args: jax.tree.map(jnp.add, sums, function(*args)), (0,))
-    divide = stage(lambda sums, count: jax.tree.map(lambda leaf: leaf / count, sums), (0,))
+    divide = stage(lambda sums: jax.tree.map(lambda leaf: leaf / count, sums), (0,))
 
     def mean(*args: Any) -> PyTree:
         *same, parts = args
         sums = first(*same, parts[0])
         for part in parts[1:]:
             sums = add(sums, *same, part)
-        return divide(sums, float(len(parts)))
+        return divide(sums)
 
     return mean
 

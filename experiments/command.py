@@ -55,8 +55,13 @@ def import_modules(args: Sequence[str]) -> None:
                     raise InputError(f"--imports: there is no module {name!r} here or on the Python path") from None
 
 
-def run(main: Callable[[], int | None]) -> None:
-    """Runs a command and exits: 0 on success, 2 with one sentence on bad input, 130 when interrupted."""
+def run(main: Callable[[], int | None], lower: str = "") -> None:
+    """Runs a command and exits: 0 on success, 2 with one sentence on bad input, 130 when interrupted.
+
+    Args:
+      main: the command; returns the exit code, or None for 0.
+      lower: what to do where the device has not enough memory.
+    """
     for stream in (sys.stdout, sys.stderr):
         # File names need not be of any encoding.
         with contextlib.suppress(AttributeError):
@@ -68,7 +73,7 @@ def run(main: Callable[[], int | None]) -> None:
         say(f"error: {error}")
         code = 2
     except jax.errors.JaxRuntimeError as error:
-        code = _device_error(error)
+        code = _device_error(error, lower)
     except OSError as error:
         say(f"error: {error.filename or 'input or output'}: {error.strerror or error}")
         code = 2
@@ -79,10 +84,10 @@ def run(main: Callable[[], int | None]) -> None:
     sys.exit(code)
 
 
-def _device_error(error: jax.errors.JaxRuntimeError) -> int:
+def _device_error(error: jax.errors.JaxRuntimeError, lower: str) -> int:
     """Says in a sentence what can be said so, and returns the exit code; raises everything else."""
     if "RESOURCE_EXHAUSTED" in str(error):
-        say("error: the device has not enough memory: lower --batch, --patch, --network.width or --network.blocks")
+        say("error: the device has not enough memory" + (f": {lower}" if lower else ""))
         return 2
     if jax.process_count() > 1 and any(word in str(error) for word in ("Gloo", "gloo", "NCCL", "nccl", "collective")):
         say(f"error: another process of this run has ended: {processes.RESTART}")

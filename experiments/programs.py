@@ -12,6 +12,9 @@ import numpy as np
 
 from autoderain_jax.parallel import Layout
 
+LOWER = "lower --batch, --patch, --network.width or --network.blocks, or give --remat"
+"""What to do where training takes too much memory."""
+
 
 class Program:
     """A jitted function compiled for arguments of one shape.
@@ -103,6 +106,11 @@ class Programs:
             self._runs, self._made = None, {}
 
 
+def shapes(tree: Any) -> Any:
+    """Shapes of the arrays of a tree, and how they lie."""
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), tree)
+
+
 def tree_bytes(tree: Any) -> int:
     """Bytes of all arrays, or shapes, of a tree."""
     leaves = [leaf for leaf in jax.tree.leaves(tree) if not jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.extended)]
@@ -134,5 +142,5 @@ def predict(runs: Iterable[Run], resident: int) -> str:
         return sentence
     sentence += f" of {available / 1e6:,.0f} MB"
     if peak > available:
-        sentence += "; warning: it will not fit: lower --batch, --patch, --network.width or --network.blocks"
+        sentence += f"; warning: it will not fit: {LOWER}"
     return sentence

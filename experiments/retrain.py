@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -27,7 +28,7 @@ from data_pipelines import Pairs
 from data_pipelines.batches import as_floats, batches, origin
 from experiments import command, processes
 from experiments.config import RetrainConfig, open_training, retrain_preset
-from experiments.programs import Programs
+from experiments.programs import LOWER, Programs, predict, shapes, tree_bytes
 from experiments.report import write_retrain_report
 from experiments.workdir import Workdir
 
@@ -72,7 +73,8 @@ def retrain(config: RetrainConfig) -> Model:
         + (f" on {layout.mesh.size} devices" if layout.mesh.size > 1 else "")
     )
 
-    update = update_in_parts(network, optimiser, config.loss, config.accumulate, Programs(layout))
+    programs = Programs(layout)
+    update = update_in_parts(network, optimiser, config.loss, config.accumulate, programs)
     derainer = Derainer(model)
     due = {round(config.steps * (i + 1) / config.validations) for i in range(config.validations)}
     streams: dict[str, Any] = {}
@@ -80,7 +82,12 @@ def retrain(config: RetrainConfig) -> Model:
 
     def batches_from(start: int) -> None:
         options = {"stream": config.stream, "layout": layout, "shard": layout.shard, "parts": config.accumulate}
-        streams["train"] = batches(train, **drawn, start=start, **options)
+        stream = batches(train, **drawn, start=start, **options)
+        first = next(stream)
+        streams["train"] = itertools.chain([first], stream)
+        args = state.params, state.opt_state, [first] * config.accumulate
+        runs = programs.ahead(update, *shapes(args))
+        workdir.console.print(predict(runs, tree_bytes([state, first])))
 
     def advance(state: TrainState, step: int):
         params, opt_state, loss = update(state.params, state.opt_state, take(streams["train"], config.accumulate))
@@ -153,7 +160,8 @@ def update_in_parts(
     if parts == 1:
         whole = stage(fed(train_step(network, optimiser, loss)), (0, 1))
         return lambda params, opt_state, batch: whole(params, opt_state, *batch)
-    gradient = mean_over_parts(lambda params, part: value_and_gradient(network, loss)(params, as_floats(part)), stage)
+    descend = value_and_gradient(network, loss)
+    gradient = mean_over_parts(lambda params, part: descend(params, as_floats(part)), parts, stage)
     apply = stage(lambda params, opt_state, grads: applied(optimiser, params, opt_state, grads), (0, 1))
 
     def update(params, opt_state, batch):
@@ -230,4 +238,4 @@ def searched_with(origin: Mapping[str, Any], source: str | None) -> dict[str, An
 
 
 if __name__ == "__main__":
-    command.run(main)
+    command.run(main, LOWER)

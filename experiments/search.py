@@ -31,7 +31,7 @@ from data_pipelines import Pairs
 from data_pipelines.batches import as_floats, batches, origin
 from experiments import agreement, command, health, processes
 from experiments.config import SearchConfig, SearchesConfig, open_training, search_preset
-from experiments.programs import Programs, predict, tree_bytes
+from experiments.programs import LOWER, Programs, predict, tree_bytes
 from experiments.report import write_search_report, write_searches_report
 from experiments.retrain import held_out_psnr
 from experiments.workdir import Workdir, replace_file
@@ -317,4 +317,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    command.run(main, LOWER)

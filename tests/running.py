@@ -14,7 +14,7 @@ def run(monkeypatch, capfd, module, *args):
     """Runs a command in this process: its exit code, standard output and standard error."""
     monkeypatch.setattr("sys.argv", [module.__name__, *map(str, args)])
     with pytest.raises(SystemExit) as stop:
-        command.run(module.main)
+        command.run(module.main, getattr(module, "LOWER", ""))
     captured = capfd.readouterr()
     return stop.value.code, captured.out, captured.err
 

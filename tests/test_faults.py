@@ -106,7 +106,8 @@ def test_too_little_memory_is_told_with_what_to_lower(search_config, monkeypatch
     code, _, err = run(monkeypatch, capfd, search, "--workdir", search_config.workdir)
     assert code == 2
     assert err == (
-        "error: the device has not enough memory: lower --batch, --patch, --network.width or --network.blocks\n"
+        "error: the device has not enough memory: lower --batch, --patch, --network.width or --network.blocks, or give "
+        "--remat\n"
     )
 
 

@@ -150,5 +150,5 @@ def test_the_mean_over_parts_is_that_over_the_batch():
         return jax.value_and_grad(lambda w: jnp.square(x @ w).mean())(w)
 
     w, x = jnp.arange(3.0), jax.random.normal(jax.random.key(0), (8, 3))
-    parts = mean_over_parts(gradient, traced)(w, jnp.split(x, 4))
+    parts = mean_over_parts(gradient, 4, traced)(w, jnp.split(x, 4))
     chex.assert_trees_all_close(parts, gradient(w, x), rtol=1e-6)
