@@ -51,7 +51,8 @@ def row(config, devices):
     print(
         f"| {config.preset}, {config.batch} x {config.patch}x{config.patch} | {devices} "
         f"| {tree_bytes(state.params) // 4:,} | {macs:,.0f} | {run.program.flops / 1e9:,.0f} "
-        f"| {(run.extra + tree_bytes(whole)) / 1e6:,.0f} MB | {summed_bytes(run.program.run.as_text()) / 1e6:,.1f} MB |",
+        f"| {(run.extra + tree_bytes(whole)) / 1e6:,.0f} MB "
+        f"| {summed_bytes(run.program.run.as_text()) / 1e6:,.1f} MB |",
         flush=True,
     )
 
