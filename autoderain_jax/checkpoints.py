@@ -15,9 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint.experimental.v1 as ocp
 
-from autoderain_jax.errors import InputError
+from autoderain_jax.errors import InputError, in_short
 
 PyTree = Any
+_SAVING = ocp.options.ArrayOptions.Saving(use_replica_parallel=False)
 
 
 class Checkpoints:
@@ -34,6 +35,8 @@ class Checkpoints:
         self._folder = Path(folder)
         self._checkpointer = ocp.training.Checkpointer(
             self._folder.absolute(),
+            # Replicas differ by what hosts round differently, and a checksum holds for one of them.
+            context=ocp.Context(array_options=ocp.options.ArrayOptions(saving=_SAVING)),
             preservation_policy=ocp.training.preservation_policies.LatestN(keep),
             cleanup_tmp_directories=True,
         )
@@ -107,7 +110,8 @@ class Checkpoints:
           Its step and the state; None if there is no checkpoint.
 
         Raises:
-          InputError: there are checkpoints, but none of them is sound.
+          InputError: there are checkpoints, but none of them is sound, or they may not be read.
+          JaxRuntimeError, MemoryError: they do not fit into memory.
         """
         wanted = {"state": like, "sha256": _placed(np.zeros(32, np.uint8), like)}
         abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), wanted)
@@ -116,15 +120,23 @@ class Checkpoints:
             try:
                 loaded = self._checkpointer.load(checkpoint.step, abstract)
                 sound = bool((_digest(loaded["state"]) == loaded["sha256"]).all())
-            except Exception:
+                reason = "" if sound else "its arrays have another checksum"
+            except Exception as error:
                 # What Orbax raises on a damaged file depends on where the damage is.
-                sound = False
+                sound, reason = False, in_short(error)
+                if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in reason:
+                    raise
+                if isinstance(error, PermissionError) or "PERMISSION_DENIED" in reason:
+                    raise InputError(f"cannot read the checkpoint of step {checkpoint.step}: {reason}") from None
             if sound:
                 self._sound.add(checkpoint.step)
                 return checkpoint.step, loaded["state"]
-            warn(f"warning: the checkpoint of step {checkpoint.step} in {self._folder} is damaged: it is passed over")
+            warn(
+                f"warning: the checkpoint of step {checkpoint.step} in {self._folder} is damaged and passed over: "
+                f"{reason}"
+            )
         if found:
-            raise InputError(f"no checkpoint in {self._folder} can be read: begin anew with another --workdir")
+            raise InputError(f"no checkpoint in {self._folder} can be read; another --workdir begins anew")
         return None
 
 

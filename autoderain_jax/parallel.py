@@ -39,8 +39,14 @@ class Layout:
         return NamedSharding(self.mesh, PartitionSpec(self.mesh.axis_names))
 
     @property
+    def words(self) -> str:
+        """On how many devices, unless there is but one."""
+        used, found = self.mesh.size, len(jax.devices())
+        return (f" on {used} devices" if used == found else f" on {used} of {found} devices") if found > 1 else ""
+
+    @property
     def shard(self) -> tuple[int, int]:
-        """(index, count) of this process, which reads its share of every batch and no other."""
+        """(index, count) of this process, which gets its share of every batch and no other."""
         return jax.process_index(), jax.process_count()
 
     def place_whole(self, tree: PyTree) -> PyTree:

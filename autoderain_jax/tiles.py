@@ -135,7 +135,7 @@ def spans(length: int, tile: int, margin: int, grid: int) -> Iterator[Span]:
 
 def memory_limit() -> int:
     """Bytes that restoring an image may take: a quarter of what the device has, and not more than 2.5 GB of a CPU's."""
-    device = jax.devices()[0]
+    device = jax.local_devices()[0]
     known = (device.memory_stats() or {}).get("bytes_limit") if device.platform != "cpu" else None
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 8 * 2**30
     return int(SHARE * known if known else min(SHARE * machine, MOST_OF_MACHINE))

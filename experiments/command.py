@@ -8,6 +8,7 @@ import itertools
 import math
 import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -67,30 +68,41 @@ def run(main: Callable[[], int | None], lower: str = "") -> None:
         with contextlib.suppress(AttributeError):
             stream.reconfigure(errors="backslashreplace")
     try:
-        import_modules(sys.argv[1:])
-        code = main() or 0
-    except InputError as error:
-        say(f"error: {error}")
-        code = 2
-    except jax.errors.JaxRuntimeError as error:
-        code = _device_error(error, lower)
-    except OSError as error:
-        say(f"error: {error.filename or 'input or output'}: {error.strerror or error}")
-        code = 2
-    except KeyboardInterrupt:
-        say("interrupted")
-        code = 130
+        code = _told(main, lower)
+    except BaseException:
+        if processes.alone():
+            traceback.print_exc()
+            processes.leave(1)
+        raise
     processes.leave(code)
     sys.exit(code)
 
 
-def _device_error(error: jax.errors.JaxRuntimeError, lower: str) -> int:
+def _told(main: Callable[[], int | None], lower: str) -> int:
+    """The exit code of a command, after a sentence where it failed by what a user can mend."""
+    try:
+        import_modules(sys.argv[1:])
+        return main() or 0
+    except InputError as error:
+        say(f"error: {error}")
+        return 2
+    except (jax.errors.JaxRuntimeError, ValueError) as error:
+        return _device_error(error, lower)
+    except OSError as error:
+        say(f"error: {error.filename or 'input or output'}: {error.strerror or error}")
+        return 2
+    except KeyboardInterrupt:
+        say("interrupted")
+        return 130
+
+
+def _device_error(error: Exception, lower: str) -> int:
     """Says in a sentence what can be said so, and returns the exit code; raises everything else."""
     if "RESOURCE_EXHAUSTED" in str(error):
         say("error: the device has not enough memory" + (f": {lower}" if lower else ""))
         return 2
     if jax.process_count() > 1 and any(word in str(error) for word in ("Gloo", "gloo", "NCCL", "nccl", "collective")):
-        say(f"error: another process of this run has ended: {processes.RESTART}")
+        processes.tell_of_another(say)
         return processes.ENDED
     raise error
 

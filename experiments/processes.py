@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import sys
@@ -20,9 +21,12 @@ LOST_SECONDS = 30.0
 """A process from which nothing is heard for so long has ended."""
 BEAT_SECONDS = 2.0
 """Time between signs of life."""
-RESTART = "start all processes again to go on from the last checkpoint"
+JOIN_SECONDS = 300.0
+"""All processes are started within so long."""
 ENDED = 3
 """Exit code of a process that ends because another has."""
+_TOLD = threading.Event()
+"""That the user knows that another process has ended."""
 _PARTED = threading.Event()
 """That the run has ended for all, so that none needs to be waited for."""
 
@@ -62,33 +66,57 @@ def join(processes: Processes, lost: Callable[[str], None]) -> None:
     processes.check()
     if processes.count == 1 or jax.distributed.is_initialized():
         return
+    # Its service would keep SIGTERM to itself.
+    jax.config.update("jax_enable_preemption_service", False)
+    # JAX would wait for longer, and then abort without a sentence.
+    waiting = threading.Timer(JOIN_SECONDS, _alone, (processes, lost))
+    waiting.daemon = True
+    waiting.start()
     try:
         jax.distributed.initialize(
-            processes.coordinator, processes.count, processes.index, shutdown_timeout_seconds=int(LOST_SECONDS)
+            processes.coordinator,
+            processes.count,
+            processes.index,
+            # What a cluster tells of itself is not asked for: Slurm gives a process one GPU, we take all that it sees.
+            cluster_detection_method="deactivate",
+            initialization_timeout=int(2 * JOIN_SECONDS),
+            heartbeat_timeout_seconds=int(LOST_SECONDS),
+            shutdown_timeout_seconds=int(LOST_SECONDS),
         )
     except (RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"--processes.coordinator {processes.coordinator}: cannot join: {reason}") from None
+    finally:
+        waiting.cancel()
     threading.Thread(target=_watch, args=(processes, lost), daemon=True).start()
+
+
+def _alone(processes: Processes, tell: Callable[[str], None]) -> None:
+    tell(
+        f"error: --processes.coordinator {processes.coordinator}: not all of the {processes.count} processes came "
+        f"within {JOIN_SECONDS:.0f} seconds"
+    )
+    os._exit(2)
 
 
 def _watch(processes: Processes, lost: Callable[[str], None]) -> None:
     """Gives signs of life, and ends this process when another gives none: collectives would wait for it forever."""
-    from jax._src.distributed import global_state  # the key-value store has no public name
-
     heard: dict[str, tuple[str, float]] = {}
     for beat in range(1 << 62):
-        client = global_state.client
+        client = _client()
         if client is None or _PARTED.is_set():
             return
         try:
             client.key_value_set(f"alive/{processes.index}", str(beat), allow_overwrite=True)
             signs = dict(client.key_value_dir_get("alive/"))
+            left = client.key_value_dir_get("left/")
         except jax.errors.JaxRuntimeError:
             # What is asked is process 0. When all have parted it may be gone before this one has noted it.
             time.sleep(BEAT_SECONDS)
             _end(lost, "0")
             return
+        for key, _ in left:
+            _end(lost, key.rpartition("/")[2])
         now = time.monotonic()
         for key, sign in signs.items():
             if heard.get(key, ("", 0.0))[0] != sign:
@@ -99,10 +127,24 @@ def _watch(processes: Processes, lost: Callable[[str], None]) -> None:
 
 
 def _end(lost: Callable[[str], None], which: str) -> None:
-    if _PARTED.is_set():
-        return
-    lost(f"error: process {which} of this run has ended: {RESTART}")
-    os._exit(ENDED)
+    if not _PARTED.is_set():
+        tell_of_another(lost, f"process {which}")
+        _exit(ENDED)
+
+
+def tell_of_another(tell: Callable[[str], None], which: str = "another process") -> None:
+    """Tells, once, that another process has ended, which this one will do too."""
+    if not _TOLD.is_set():
+        _TOLD.set()
+        tell(f"error: {which} of this run has ended: start all processes again to go on from the last checkpoint")
+
+
+def _exit(code: int) -> None:
+    """Ends this process without waiting for others."""
+    if is_first():
+        # JAX aborts the others when the first is gone; until then they may hear of it and end with a sentence.
+        time.sleep(1.5 * BEAT_SECONDS)
+    os._exit(code)
 
 
 def part() -> None:
@@ -112,11 +154,26 @@ def part() -> None:
 
 
 def leave(code: int) -> None:
-    """Before a process exits: one that does so alone waits for no other, as the others would wait for it."""
-    if jax.distributed.is_initialized() and not _PARTED.is_set():
+    """Before a process exits: one that does so alone tells the others, and waits for none, as they would for it."""
+    if alone():
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(code)
+        _PARTED.set()
+        with contextlib.suppress(jax.errors.JaxRuntimeError):
+            _client().key_value_set(f"left/{jax.process_index()}", str(code))
+        _exit(code)
+
+
+def alone() -> bool:
+    """Whether this process would end without the others that it has joined."""
+    return jax.distributed.is_initialized() and not _PARTED.is_set()
+
+
+def _client() -> Any:
+    """Of the store of keys and values that the processes share."""
+    from jax._src.distributed import global_state  # it has no public name
+
+    return global_state.client
 
 
 def is_first() -> bool:
@@ -135,6 +192,13 @@ def agree(*flags: bool, after: Any = ()) -> tuple[bool, ...]:
         return flags
     jax.block_until_ready(after)
     return tuple(bool(flag) for flag in multihost_utils.process_allgather(np.array(flags)).any(0))
+
+
+def total(value: float) -> float:
+    """The sum of what all processes have, the same in all of them, in float32."""
+    if jax.process_count() == 1:
+        return value
+    return float(multihost_utils.process_allgather(np.float32(value)).sum())
 
 
 def meet(name: str) -> None:

@@ -122,8 +122,8 @@ def _shape(leaf: Any) -> str:
 
 
 def device_memory() -> int | None:
-    """Bytes that the first device offers to arrays, or the machine's main memory for a CPU; None if unknown."""
-    device = jax.devices()[0]
+    """Bytes that a device of this process offers to arrays, or the machine's memory for a CPU; None if unknown."""
+    device = jax.local_devices()[0]
     if device.platform == "cpu":
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else None
     return (device.memory_stats() or {}).get("bytes_limit")

@@ -66,11 +66,11 @@ def retrain(config: RetrainConfig) -> Model:
     layout = data_parallel(config.batch, config.accumulate)
     network = DerainNet(config.network, genotype.choices, remat=config.remat)
     optimiser = optax.adam(optax.cosine_decay_schedule(config.learning_rate, config.steps))
-    state = jax.jit(lambda: first_state(network, optimiser, config), out_shardings=layout.whole)()
-    model = Model(config.network, genotype, local(state.params), config.patch, _provenance(config))
+    first = jax.jit(lambda: first_state(network, optimiser, config), out_shardings=layout.whole)
+    model = Model(config.network, genotype, local(first().params), config.patch, _provenance(config))
     workdir.console.print(
         f"{model.parameters:,} parameters; {len(train)} training pairs, {len(held_out)} held out; {config.steps} steps"
-        + (f" on {layout.mesh.size} devices" if layout.mesh.size > 1 else "")
+        f"{layout.words}"
     )
 
     programs = Programs(layout)
@@ -81,13 +81,16 @@ def retrain(config: RetrainConfig) -> Model:
     drawn = {"patch": config.patch, "batch": config.batch, "seed": config.seed}
 
     def batches_from(start: int) -> None:
+        for i in _share(held_out):
+            # One that is damaged is told now rather than when something has been learned.
+            held_out.image(i)
         options = {"stream": config.stream, "layout": layout, "shard": layout.shard, "parts": config.accumulate}
         stream = batches(train, **drawn, start=start, **options)
-        first = next(stream)
-        streams["train"] = itertools.chain([first], stream)
-        args = state.params, state.opt_state, [first] * config.accumulate
-        runs = programs.ahead(update, *shapes(args))
-        workdir.console.print(predict(runs, tree_bytes([state, first])))
+        batch = next(stream)
+        streams["train"] = itertools.chain([batch], stream)
+        state = layout.shapes(jax.eval_shape(first))
+        runs = programs.ahead(update, state.params, state.opt_state, [shapes(batch)] * config.accumulate)
+        workdir.console.print(predict(runs, tree_bytes([state, batch])))
 
     def advance(state: TrainState, step: int):
         params, opt_state, loss = update(state.params, state.opt_state, take(streams["train"], config.accumulate))
@@ -102,7 +105,7 @@ def retrain(config: RetrainConfig) -> Model:
         return state, metrics
 
     state = workdir.train(
-        state,
+        first(),
         config.steps,
         advance,
         batches_from,
@@ -177,12 +180,17 @@ def fed(step: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def held_out_psnr(derainer: Derainer, pairs: Pairs) -> float:
-    """Mean PSNR in dB by y-matlab over whole images."""
-    scores = []
-    for i in range(len(pairs)):
+    """Mean PSNR in dB by y-matlab over whole images, which all processes share among them."""
+    mine = 0.0
+    for i in _share(pairs):
         rainy, clean = pairs.rainy_clean(i)
-        scores.append(score(derainer(rainy), clean, ("y-matlab",))["y-matlab"]["psnr"])
-    return float(np.mean(scores))
+        mine += float(score(derainer(rainy), clean, ("y-matlab",))["y-matlab"]["psnr"])
+    return processes.total(mine) / len(pairs)
+
+
+def _share(pairs: Pairs) -> range:
+    """The pairs that this process scores."""
+    return range(jax.process_index(), len(pairs), jax.process_count())
 
 
 def _provenance(config: RetrainConfig) -> dict[str, Any]:

@@ -134,13 +134,13 @@ def search(config: SearchConfig) -> Found:
     for pairs in (train, held_out):
         pairs.require_patch(config.patch)
     workdir = Workdir(config.workdir, config, "search", images=[train.listing_id(), held_out.listing_id()])
+    layout = data_parallel(config.batch)
     workdir.console.print(
         f"{len(train)} training pairs, {len(held_out)} held out for the alphas; "
-        f"{config.steps} steps of {config.algorithm}"
+        f"{config.steps} steps of {config.algorithm}{layout.words}"
     )
     choices = open_choices(config.network)
     prices = workdir.keep("prices.json", lambda: PRICES[config.cost](config.network, config.patch), choices)
-    layout = data_parallel(config.batch)
     built = build(config, prices, layout)
     run = _Run(built, config, {"train": train, "held_out": held_out}, workdir, layout)
     state = workdir.train(
@@ -150,7 +150,7 @@ def search(config: SearchConfig) -> Found:
         run.batches_from,
         run.record,
         checkpoint_minutes=config.checkpoint_minutes,
-        finished=lambda records: bool(config.early_stop) and health.settled(records, config.early_stop),
+        finished=(lambda records: health.settled(records, config.early_stop)) if config.early_stop else None,
         batch_of=run.batch_of,
     )
     genotype = derive(choices, run.preferred(state), _origin(config))
@@ -272,8 +272,8 @@ class _Run:
 
     def record(self, state: SearchState) -> dict[str, Any]:
         """Alphas, as rows that sum to one, and the search's health, as JSON values."""
-        preference = self._config.built_algorithm.preference(state.alphas)
-        shares, preference, flips = jax.device_get((state.shares, preference, state.flips))
+        alphas, shares, flips = local((state.alphas, state.shares, state.flips))
+        preference = local(self._config.built_algorithm.preference(alphas))
         return {
             **health.measures(shares, preference, self._config.network),
             "flips": float(flips),

@@ -73,14 +73,17 @@ class Workdir:
         self.metrics_file = self.folder / "metrics.jsonl"
         self.console = command.console()
         self.writes = processes.is_first()
+        identity = {"kind": kind, **_plain(config), **inputs}
         try:
             if self.writes:
                 self.folder.mkdir(parents=True, exist_ok=True)
                 self._lock()
-                self._adopt({"kind": kind, **_plain(config), **inputs})
+                self._adopt(identity)
+            processes.meet("workdir")
+            if not self.writes:
+                self._adopt(identity)
         except OSError as error:
             raise InputError(f"cannot use workdir {self.folder}: {error.strerror}") from None
-        processes.meet("workdir")
         self.console.print(f"workdir: {self.folder}")
 
     def _lock(self) -> None:
@@ -115,8 +118,10 @@ class Workdir:
                     f"workdir {self.folder} holds a run with {known} = {shown(before)}, not {shown(now)}; "
                     "give another --workdir, or the same options to resume"
                 )
-            return
-        replace_file(path, json.dumps(config, indent=2) + "\n")
+        elif self.writes:
+            replace_file(path, json.dumps(config, indent=2) + "\n")
+        else:
+            raise InputError(f"workdir {self.folder} is not that of process 0: give all the same")
 
     def records(self) -> list[dict[str, Any]]:
         """The metrics written so far."""
@@ -169,7 +174,7 @@ class Workdir:
         batches_from: Callable[[int], None],
         details: Callable[[Any], dict[str, Any]] = lambda state: {},
         checkpoint_minutes: float = 5.0,
-        finished: Callable[[list[dict[str, Any]]], bool] = lambda records: False,
+        finished: Callable[[list[dict[str, Any]]], bool] | None = None,
         batch_of: Callable[[int], str] = lambda step: "",
     ) -> Any:
         """Trains from the newest checkpoint, or from ``state``, to ``steps``.
@@ -189,7 +194,8 @@ class Workdir:
           The state after the last step.
 
         Raises:
-          InputError: a loss was not finite, or ``advance`` raises it; what was learned until then is saved.
+          InputError: a loss was not finite, and the last checkpoint is kept; or ``advance`` raises it before it has
+            computed anything: what was learned until then is saved, unless other processes would have to save it too.
           KeyboardInterrupt: SIGINT or SIGTERM came; the state was saved.
         """
         with Checkpoints(self.folder / "checkpoints") as checkpoints, contextlib.ExitStack() as stack:
@@ -209,9 +215,9 @@ class Workdir:
                 for step in range(start, steps):
                     try:
                         state, metrics = advance(state, step)
-                    except InputError:
+                    except InputError as error:
                         figures.see()
-                        _save_alone(checkpoints, step, state)
+                        _save_alone(checkpoints, step, state, error)
                         raise
                     figures.see()
                     done = step + 1
@@ -235,17 +241,20 @@ class Workdir:
                         figures.see()
                         checkpoints.save(done, state)
                         saved = time.monotonic()
-                    if last:
-                        break
-                    if stop:
+                    if last or stop:
                         checkpoints.wait()
+                    if stop:
                         self.console.print(f"stopped at step {done}; run the same command again to go on")
                         processes.part()
                         raise KeyboardInterrupt
+                    if last:
+                        break
         return state
 
-    def _finished(self, finished: Callable[[list[dict[str, Any]]], bool], step: int, state: Any) -> bool:
+    def _finished(self, finished: Callable[[list[dict[str, Any]]], bool] | None, step: int, state: Any) -> bool:
         """Whether the run may stop before its last step, as the process that has the records says."""
+        if finished is None:
+            return False
         return processes.agree(bool(self.writes and step and finished(self.records())), after=state)[0]
 
     def _record(self, events: SummaryWriter, step: int, scalars: dict[str, float], details: dict[str, Any]) -> None:
@@ -289,10 +298,15 @@ class _Figures:
         return scalars
 
 
-def _save_alone(checkpoints: Checkpoints, step: int, state: Any) -> None:
+def _save_alone(checkpoints: Checkpoints, step: int, state: Any, reason: InputError) -> None:
     """Saves what was learned before data failed, if the state is whole and no other process would have to save too."""
-    if jax.process_count() == 1 and not any(leaf.is_deleted() for leaf in jax.tree.leaves(state)):
+    if jax.process_count() > 1 or any(leaf.is_deleted() for leaf in jax.tree.leaves(state)):
+        return
+    try:
         checkpoints.save(step, state)
+        checkpoints.wait()
+    except InputError as error:
+        raise InputError(f"{reason}; and {error}") from None
 
 
 class Meter:

@@ -395,9 +395,7 @@ def test_help_explains_every_option_with_its_default(monkeypatch, capfd, module)
         and name.lower().startswith(module.__name__.split(".")[1][:6])
     )
     positional = ("data",) if module is audit else ()
-    options = [
-        field.name for field in dataclasses.fields(config) if field.name not in ("inputs", *positional)
-    ]
+    options = [field.name for field in dataclasses.fields(config) if field.name not in ("inputs", *positional)]
     assert len(options) >= 2
     for name in options:
         # A dot is followed by the options of a part.

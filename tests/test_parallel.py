@@ -125,6 +125,26 @@ def test_a_killed_process_ends_the_others_with_a_sentence(tmp_path, data_folder)
     assert "Traceback" not in errors[0]
 
 
+@pytest.mark.parametrize("given", [("1e-3", "2e-3"), ("2e-3", "1e-3")])
+def test_a_process_that_cannot_go_on_says_why_and_the_other_that_it_ended(tmp_path, data_folder, given):
+    options = ("search", tmp_path / "w", data_folder)
+    assert end(start(*options, "--learning-rate", "1e-3", steps=1))[0] == [0]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        joined = ("--processes.count", "2", "--processes.coordinator", f"127.0.0.1:{free.getsockname()[1]}")
+    together = [
+        start(*options, "--learning-rate", rate, *joined, "--processes.index", str(index), steps=1)
+        for index, rate in enumerate(given)
+    ]
+    codes, _, errors = end(*together)
+    wrong = given.index("2e-3")
+    assert codes[wrong] == 2
+    assert "holds a run with learning_rate = 0.001, not 0.002" in errors[wrong]
+    assert codes[1 - wrong] == ENDED
+    assert errors[1 - wrong].startswith(f"error: process {wrong} of this run has ended: start all")
+    assert "Traceback" not in "".join(errors)
+
+
 def test_the_most_devices_that_share_a_batch_equally_are_used():
     assert data_parallel(4).mesh.size == 1, "the tests have one device"
     with pytest.raises(InputError, match="--batch 5 cannot be shared equally in 2 parts"):
