@@ -6,7 +6,7 @@ import io
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
@@ -40,14 +40,17 @@ MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "YCbCr")
 MOST_BYTES = 2**30
 """Of a file: more than the pixels of the largest images take as they are."""
 ALWAYS_PIXELS = 2**24
-PIXELS_PER_BYTE = 500
-"""An image may have as many pixels for each byte of its file, or ``ALWAYS_PIXELS``. PNG and JPEG files of a single
-colour have 350, and photographs fewer than 100; a few bytes could claim gigabytes otherwise."""
+PIXELS_PER_BYTE = 1100
+"""An image may have as many pixels for each byte of its file, or ``ALWAYS_PIXELS``. A PNG file of a single grey has
+1,030, for that is as far as its compression goes, and photographs have fewer than 100; a few bytes could claim
+gigabytes otherwise."""
 HEADER_BYTES = 2**26
 """Besides its length, so much may be read of a file before its pixels are. Of TIFF files each of many thousand entries
 could be the whole file."""
 EXIF_BYTES = 2**16
-"""Of EXIF data, as much as JPEG files hold in one piece. For its entries the same is true."""
+"""A JPEG file's EXIF data may have as much, in all its pieces: it is what one holds. Its entries are like those of TIFF
+files, and as Pillow reads them when it opens a file, they cannot be watched. Where they can, as much may be read of
+EXIF data besides its length."""
 INDEX_BYTES = 2**12
 """Of a JPEG file's index of further images, which has a hundred, in entries too."""
 SCANS = 100
@@ -85,7 +88,7 @@ def decode(path: Path, use: Callable[[Image.Image], T]) -> T:
     try:
         content = read_bytes(path, "image", MOST_BYTES)
         _require_sound(content, path)
-        with Image.open(file := _Content(content), formats=FORMATS) as image:
+        with Image.open(file := _Content(content).watch(), formats=FORMATS) as image:
             file.limit = None
             turned = _orientation(image) != 1
             image.load()
@@ -108,9 +111,12 @@ def decode(path: Path, use: Callable[[Image.Image], T]) -> T:
 
 def exif_of(image: Image.Image) -> Image.Exif:
     """The EXIF data of an image that has such, which takes no more memory than it should."""
-    exif, file = Image.Exif(), _Content(image.info["exif"].removeprefix(b"Exif\0\0"))
-    file.limit = 4 * EXIF_BYTES
+    content = image.info["exif"].removeprefix(b"Exif\0\0")
+    exif, file = Image.Exif(), _Content(content)
+    file.limit = EXIF_BYTES + len(content)
     exif.load_from_fp(file)
+    # Pillow makes a warning of what a file refuses.
+    file.check()
     return exif
 
 
@@ -119,14 +125,14 @@ def image_size(path: Path) -> tuple[int, int]:
     try:
         if path.exists() and not path.is_file():
             raise InputError(f"cannot read image {path}: it is not a file")
-        with _File(path) as file, Image.open(file, formats=FORMATS) as image:
+        with _File(path) as file, Image.open(file.watch(), formats=FORMATS) as image:
             lying = _orientation(image) in (5, 6, 7, 8)
             return (image.width, image.height) if lying else (image.height, image.width)
     except InputError:
         raise
     except Exception as error:
-        if isinstance(error, OSError) and error.strerror:
-            raise InputError(f"cannot read image {path}: {error.strerror}") from None
+        if isinstance(error, OSError) and (error.strerror or isinstance(error, _TooMuch)):
+            raise InputError(f"cannot read image {path}: {error.strerror or error}") from None
         raise InputError(f"{path} is not an image that can be read") from None
 
 
@@ -152,8 +158,8 @@ def is_image_name(path: Path) -> bool:
 
 def _orientation(image: Image.Image) -> int:
     """EXIF orientation of an image that is not upright yet, as far as it is known without decoding; 1 is upright."""
-    if len(image.info.get("exif", b"")) > EXIF_BYTES:
-        raise _TooMuch(f"it has more than {EXIF_BYTES:,} bytes of EXIF data")
+    if "exif" in image.info:
+        exif_of(image)
     told = image.format in ORIENTED or (image.format == "PNG" and "exif" in image.info)
     orientation = image.getexif().get(ExifTags.Base.Orientation, 1) if told else 1
     # Some cameras write 0, and damaged files anything.
@@ -162,7 +168,7 @@ def _orientation(image: Image.Image) -> int:
 
 def _require_sound(content: bytes, path: Path) -> None:
     """Refuses what should not be decoded, or is found to be damaged before that."""
-    with Image.open(file := _Content(content), formats=FORMATS) as image:
+    with Image.open(file := _Content(content).watch(), formats=FORMATS) as image:
         _require_plain(image, path)
         _require_plausible(image, content, path)
         file.limit = None
@@ -211,8 +217,15 @@ class _TooMuch(OSError):
 class _Watched:
     """A file of which a header cannot have much more read than there is."""
 
-    limit: int | None = HEADER_BYTES
-    exif = 0
+    limit: int | None = None
+    _exif = 0
+    _index = 0
+
+    def watch(self) -> Self:
+        """Watches what is read from now on, for as long as there is a limit."""
+        self.limit = HEADER_BYTES + self.seek(0, io.SEEK_END)
+        self.seek(0)
+        return self
 
     def read(self, size: int | None = -1) -> bytes:
         """As other files do; raises ``OSError`` where it becomes too much."""
@@ -220,11 +233,15 @@ class _Watched:
         if self.limit is not None:
             self.limit -= len(content)
             # Pillow joins what JPEG files hold in several pieces.
-            self.exif += content.startswith(b"Exif\0\0")
-            index = content.startswith(b"MPF\0") and len(content) > INDEX_BYTES
-            if self.limit < 0 or self.exif > 1 or index:
-                raise _TooMuch("its header takes more to read than any should")
+            self._exif += len(content) if content.startswith(b"Exif\0\0") else 0
+            self._index += len(content) if content.startswith(b"MPF\0") else 0
+            self.check()
         return content
+
+    def check(self) -> None:
+        """Raises ``OSError`` if more was read than should have been."""
+        if (self.limit is not None and self.limit < 0) or self._exif > EXIF_BYTES or self._index > INDEX_BYTES:
+            raise _TooMuch("its header takes more to read than any should")
 
 
 class _Content(_Watched, io.BytesIO):

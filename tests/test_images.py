@@ -126,9 +126,9 @@ REFUSED = {
     "pixels from nothing": (png(6_000, 6_000, 1, 0, bytes(751) * 6_000), "png", "claims 6,000x6,000 pixels in"),
     "other formats": (encoded(photograph(), "eps"), "png", "not an image"),
     "endless scans": (SCANNED[:-2] + SCANNED[SCANNED.rindex(b"\xff\xda") : -2] * 200, "jpg", "more scans than any"),
-    "EXIF in pieces": (jpeg_with(b"\xff\xe1", [b"Exif\0\0" + ENTRIES] * 2), "jpg", "takes more to read than any"),
+    "EXIF in pieces": (jpeg_with(b"\xff\xe1", [b"Exif\0\0" + ENTRIES] * 3), "jpg", "takes more to read than any"),
     "long index": (jpeg_with(b"\xff\xe2", [b"MPF\0" + ENTRIES]), "jpg", "takes more to read than any"),
-    "long EXIF": (encoded(photograph(), "webp", exif=bytes(2**16 + 1)), "webp", "more than 65,536 bytes of EXIF"),
+    "EXIF without end": (encoded(photograph(), "webp", exif=ENTRIES), "webp", "takes more to read than any"),
     "nothing": (b"", "png", "not an image"),
     "text": (b"hello", "jpg", "not an image"),
 }
@@ -150,6 +150,26 @@ def test_modes_that_mean_the_same_in_rgb_are_read(tmp_path, mode):
     image = photograph(mode)
     image.save(tmp_path / "a.png")
     np.testing.assert_array_equal(read_rgb(tmp_path / "a.png"), np.array(image.convert("RGB")))
+
+
+@pytest.mark.parametrize("suffix", ["png", "webp"])
+def test_long_exif_is_read(tmp_path, suffix):
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = 6, "m" * 200_000
+    (tmp_path / f"a.{suffix}").write_bytes(encoded(photograph(), suffix, exif=exif))
+    assert read_rgb(tmp_path / f"a.{suffix}").shape == np.array(photograph().rotate(90, expand=True)).shape
+
+
+def test_exif_in_two_pieces_is_read(tmp_path):
+    exif = Image.Exif()
+    exif[0x010F] = "maker"
+    (tmp_path / "a.jpg").write_bytes(jpeg_with(b"\xff\xe1", [exif.tobytes()] * 2))
+    assert read_rgb(tmp_path / "a.jpg").shape == np.array(photograph()).shape
+
+
+def test_images_of_a_single_grey_are_read(tmp_path):
+    Image.new("L", (6000, 4000), 128).save(tmp_path / "a.png", optimize=True)
+    assert read_rgb(tmp_path / "a.png").shape == (4000, 6000, 3)
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "bmp", "tif"])
