@@ -6,6 +6,7 @@ import contextlib
 import gc
 import hashlib
 import logging
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ import orbax.checkpoint.experimental.v1 as ocp
 from autoderain_jax.errors import InputError, in_short
 
 PyTree = Any
-_SAVING = ocp.options.ArrayOptions.Saving(use_replica_parallel=False)
+_SILENCED: list[contextlib.ExitStack] = []
+"""What would let the loggers speak again, once they may."""
 
 
 class Checkpoints:
@@ -35,8 +37,7 @@ class Checkpoints:
         self._folder = Path(folder)
         self._checkpointer = ocp.training.Checkpointer(
             self._folder.absolute(),
-            # Replicas differ by what hosts round differently, and a checksum holds for one of them.
-            context=ocp.Context(array_options=ocp.options.ArrayOptions(saving=_SAVING)),
+            context=_context(),
             preservation_policy=ocp.training.preservation_policies.LatestN(keep),
             cleanup_tmp_directories=True,
         )
@@ -60,7 +61,7 @@ class Checkpoints:
                     self._checkpointer.close()
                 if self._failed:
                     # Its threads may log later still.
-                    self._loud.pop_all()
+                    _SILENCED.append(self._loud.pop_all())
 
     def save(self, step: int, state: PyTree) -> None:
         """Saves the state as of ``step``, whole or not at all, unless that step is known to be there.
@@ -84,6 +85,8 @@ class Checkpoints:
         (step, response), self._writing = self._writing, None
         with self._telling(step):
             response.result()
+            if jax.process_index() == 0:
+                _flush(self._folder / str(step))
         self._sound.add(step)
 
     @contextlib.contextmanager
@@ -138,6 +141,24 @@ class Checkpoints:
         if found:
             raise InputError(f"no checkpoint in {self._folder} can be read; another --workdir begins anew")
         return None
+
+
+def _flush(folder: Path) -> None:
+    """Has what a folder holds on the disk, rather than in memory that is lost when the machine stops."""
+    for path in (*folder.rglob("*"), folder, folder.parent):
+        if path.is_file() or os.name == "posix":
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+
+def _context() -> ocp.Context:
+    """Arrays are written by one process: several differ by what they round differently, which a checksum would tell."""
+    context = ocp.Context()
+    context.array.saving.use_replica_parallel = False
+    return context
 
 
 @contextlib.contextmanager

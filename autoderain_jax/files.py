@@ -56,5 +56,15 @@ def parse_json(text: str | bytes, source: str) -> Any:
         raise InputError(f"{source} is not JSON: {error}") from None
 
 
+def replace_file(path: Path, text: str) -> None:
+    """Writes a file whole or not at all, even if the machine stops."""
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
 def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"it has no number {constant}")

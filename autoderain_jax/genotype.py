@@ -13,7 +13,7 @@ import numpy as np
 
 from autoderain_jax.candidates import CANDIDATES, candidate
 from autoderain_jax.errors import InputError, shown
-from autoderain_jax.files import parse_json, read_json
+from autoderain_jax.files import parse_json, read_json, replace_file
 from autoderain_jax.network import NetworkConfig, open_choices
 from autoderain_jax.search_space import SE_OPTIONS, Choices, Rows, weights_of
 
@@ -58,10 +58,7 @@ class Genotype:
 
     def save(self, path: str | Path) -> None:
         """Writes the genotype, replacing the file whole."""
-        path = Path(path)
-        partial = path.with_name(path.name + ".partial")
-        partial.write_text(self.to_json())
-        partial.replace(path)
+        replace_file(Path(path), self.to_json())
 
     @classmethod
     def from_json(cls, text: str, source: str = "genotype") -> Genotype:

@@ -17,7 +17,7 @@ import safetensors.numpy
 from safetensors import SafetensorError
 
 from autoderain_jax.errors import InputError, in_short, shown
-from autoderain_jax.files import read_json
+from autoderain_jax.files import read_json, replace_file
 from autoderain_jax.genotype import Genotype
 from autoderain_jax.network import DerainNet, NetworkConfig
 
@@ -80,9 +80,7 @@ class Model:
             "training": dict(self.training),
             "genotype": json.loads(self.genotype.to_json()),
         }
-        partial = folder / "model.json.partial"
-        partial.write_text(json.dumps(content, indent=2) + "\n")
-        partial.replace(folder / "model.json")
+        replace_file(folder / "model.json", json.dumps(content, indent=2) + "\n")
 
     @classmethod
     def load(cls, folder: str | Path) -> Model:

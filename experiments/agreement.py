@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from rich.table import Table
-from tensorboardX import SummaryWriter
 
 from autoderain_jax.genotype import Genotype
 from autoderain_jax.network import NetworkConfig, open_choices
 from experiments import figures
+from experiments.events import Events
 
 Row = dict[str, Any]
 """One search: ``seed``, ``cost_weight``, ``cost`` (share of the dearest choices' MACs), ``macs_per_pixel``,
@@ -72,14 +72,14 @@ def write_events(folder: Path, rows: Sequence[Row], genotypes: Sequence[Genotype
     """
     for old in folder.glob("events.out.tfevents.*"):
         old.unlink()
-    with SummaryWriter(str(folder)) as events:
+    with Events(folder) as events:
         for i, row in enumerate(rows, 1):
-            for name in ("cost_weight", "cost", "macs_per_pixel", "parameters", "held_out_psnr"):
-                events.add_scalar(f"searches/{name}", row[name], i)
+            names = ("cost_weight", "cost", "macs_per_pixel", "parameters", "held_out_psnr")
+            events.add(i, {f"searches/{name}": row[name] for name in names})
         for _, mine in by_price(rows):
             found = [genotypes[rows.index(row)] for row in mine]
             if len(found) > 1:
-                events.add_scalar("searches/agreement", mean_agreement(found), rows.index(mine[-1]) + 1)
+                events.add(rows.index(mine[-1]) + 1, {"searches/agreement": mean_agreement(found)})
 
 
 def sections(rows: Sequence[Row], genotypes: Sequence[Genotype], config: NetworkConfig) -> list[tuple[str, str]]:

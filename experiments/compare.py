@@ -20,6 +20,7 @@ from rich.table import Table
 
 from autoderain_jax.cost import network_macs, network_params
 from autoderain_jax.errors import InputError
+from autoderain_jax.files import replace_file
 from autoderain_jax.genotype import Genotype, uniform
 from autoderain_jax.network import NetworkConfig
 from autoderain_jax.rivals import ALGORITHMS
@@ -141,9 +142,7 @@ def _run(config: CompareConfig, contender: Contender, seed: int, target: float) 
 
 
 def _write(config: CompareConfig, rows: list[dict[str, Any]]) -> None:
-    partial = config.workdir / "results.json.partial"
-    partial.write_text(json.dumps(rows, indent=2) + "\n")
-    partial.replace(config.workdir / "results.json")
+    replace_file(config.workdir / "results.json", json.dumps(rows, indent=2) + "\n")
 
 
 def _table(rows: list[dict[str, Any]]) -> Table:

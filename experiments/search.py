@@ -18,6 +18,7 @@ import optax
 from autoderain_jax.candidates import candidate
 from autoderain_jax.cost import PRICES, macs, network_macs, relative_cost
 from autoderain_jax.derainer import Derainer
+from autoderain_jax.files import replace_file
 from autoderain_jax.genotype import Genotype, derive, inherit, one_hot_gates
 from autoderain_jax.losses import parse_loss
 from autoderain_jax.mdarts import Search, SearchState
@@ -34,7 +35,7 @@ from experiments.config import SearchConfig, SearchesConfig, open_training, sear
 from experiments.programs import LOWER, Programs, predict, tree_bytes
 from experiments.report import write_search_report, write_searches_report
 from experiments.retrain import held_out_psnr
-from experiments.workdir import Workdir, replace_file
+from experiments.workdir import Workdir
 
 HELD_OUT_STREAM = 2**32
 """Added to the seed for the stream of held-out patches, so that it is not the training stream."""

@@ -22,13 +22,13 @@ import jax
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from tensorboardX import SummaryWriter
 
 from autoderain_jax.checkpoints import Checkpoints
 from autoderain_jax.errors import InputError, shown
-from autoderain_jax.files import read_bytes, read_json
+from autoderain_jax.files import read_bytes, read_json, replace_file
 from autoderain_jax.search_space import Choices, Rows
 from experiments import command, processes
+from experiments.events import Events
 
 try:
     import fcntl
@@ -206,7 +206,7 @@ class Workdir:
                 self._drop_after(start)
             if start >= steps or self._finished(finished, start, state):
                 return state
-            events = stack.enter_context(self._events(start))
+            events = stack.enter_context(Events(self.folder, start)) if self.writes else None
             batches_from(start)
             every = max(1, steps // LINES)
             saved = time.monotonic()
@@ -232,7 +232,7 @@ class Workdir:
                         stop = save = False
                     if record:
                         scalars = figures.see()
-                        if self.writes:
+                        if events:
                             self._record(events, done, scalars, details(state))
                         meter.show(scalars)
                         last = last or self._finished(finished, done, state)
@@ -257,20 +257,13 @@ class Workdir:
             return False
         return processes.agree(bool(self.writes and step and finished(self.records())), after=state)[0]
 
-    def _record(self, events: SummaryWriter, step: int, scalars: dict[str, float], details: dict[str, Any]) -> None:
-        with self.metrics_file.open("a") as file:
-            file.write(json.dumps({"step": step, **scalars, **details}) + "\n")
-        for name, value in (scalars | details).items():
-            if isinstance(value, float):
-                events.add_scalar(name, value, step)
-
-    @contextlib.contextmanager
-    def _events(self, start: int) -> Iterator[SummaryWriter]:
-        writer = SummaryWriter(str(self.folder), purge_step=start + 1, write_to_disk=self.writes)
+    def _record(self, events: Events, step: int, scalars: dict[str, float], details: dict[str, Any]) -> None:
         try:
-            yield writer
-        finally:
-            writer.close()
+            with self.metrics_file.open("a") as file:
+                file.write(json.dumps({"step": step, **scalars, **details}) + "\n")
+            events.add(step, {name: value for name, value in (scalars | details).items() if isinstance(value, float)})
+        except OSError as error:
+            raise InputError(f"cannot write to workdir {self.folder}: {error.strerror}") from None
 
 
 class _Figures:
@@ -369,13 +362,6 @@ def _interrupts() -> Iterator[list[int]]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-
-
-def replace_file(path: Path, text: str) -> None:
-    """Writes a file whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text)
-    partial.replace(path)
 
 
 def _plain(config: Any) -> dict[str, Any]:
