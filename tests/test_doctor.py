@@ -1,0 +1,92 @@
+"""The doctor tells what is there and what is wrong, whatever is broken."""
+
+import importlib.metadata
+import subprocess
+import sys
+
+import pytest
+
+from experiments import doctor
+
+GPU = doctor.Gpu("NVIDIA H100", "81559 MiB", "570.86.15")
+
+
+@pytest.fixture
+def versions(monkeypatch):
+    """Versions of packages that are not there, or other ones."""
+    real, told = doctor.version, {}
+    monkeypatch.setattr(doctor, "version", lambda package: told.get(package, real(package)))
+    return told
+
+
+def problems(check):
+    found = doctor.Findings()
+    check(found)
+    return found.problems
+
+
+def test_nothing_is_wrong_here(monkeypatch, capfd):
+    monkeypatch.setattr(sys, "argv", ["doctor"])
+    assert doctor.main() == 0, capfd.readouterr().out
+    out = capfd.readouterr().out
+    assert f"jax                {importlib.metadata.version('jax')}\n" in out
+    for name in ("devices", "memory", "data pipeline", "programs kept in", "disk", "packaged model"):
+        assert f"\n{name}" in out
+    assert out.endswith("\nnothing is wrong\n")
+
+
+def test_what_is_lacking_or_too_old_is_told(versions):
+    versions |= {"optax": "0.1.0", "safetensors": None}
+    told = problems(doctor.check_packages)
+    assert len(told) == 2
+    assert any(text.startswith("optax>=0.2") and "not 0.1.0: pip install -e ." in text for text in told)
+    assert any(text.startswith("safetensors>=") and "not None" in text for text in told)
+
+
+def test_packages_that_do_not_go_together_are_told(versions):
+    versions |= {
+        "jax-cuda12-plugin": "0.4.1",
+        "jax-cuda13-plugin": doctor.version("jaxlib"),
+        "tensorflow-cpu": "2.21.0",
+    }
+    told = problems(doctor.check_plugins)
+    assert len(told) == 3
+    assert "jax-cuda12-plugin 0.4.1 does not go with jaxlib" in told[0]
+    assert "CUDA 12 and 13" in told[1]
+    assert "tensorflow and tensorflow-cpu" in told[2]
+
+
+@pytest.mark.parametrize(
+    ("platforms", "plugin", "path", "driver", "sentence"),
+    [
+        ("cpu", "0.10.0", "", "570.1", "JAX_PLATFORMS is 'cpu': unset it"),
+        ("", None, "", "570.1", "pip install -e '.[cuda12]'"),
+        ("", None, "", "580.65", "pip install -e '.[cuda13]'"),
+        ("", "0.10.0", "/usr/local/cuda/lib64", "580.65", "LD_LIBRARY_PATH puts another CUDA"),
+        ("", "0.10.0", "", "580.65", "the warning that JAX prints"),
+    ],
+)
+def test_a_gpu_that_is_not_used_is_told_with_what_to_do(
+    monkeypatch, versions, platforms, plugin, path, driver, sentence
+):
+    monkeypatch.setenv("JAX_PLATFORMS", platforms)
+    monkeypatch.setenv("LD_LIBRARY_PATH", path)
+    monkeypatch.setattr(doctor, "gpus", lambda: [GPU._replace(driver=driver)])
+    versions |= {"jax-cuda12-plugin": plugin, "jax-cuda13-plugin": None}
+    (told,) = problems(doctor.check_devices)
+    assert told.startswith("there is a GPU, but JAX uses the CPU: ")
+    assert sentence in told
+
+
+def test_an_import_that_fails_is_a_problem(tmp_path):
+    (tmp_path / "jax.py").write_text("raise RuntimeError('jaxlib is version 1, but jax\\nneeds 2')")
+    line = [
+        sys.executable,
+        "-c",
+        "import sys; sys.path.insert(0, sys.argv.pop()); from experiments import doctor; sys.exit(doctor.main())",
+    ]
+    done = subprocess.run([*line, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "problem: devices: RuntimeError: jaxlib is version 1, but jax needs 2\n" in done.stdout
+    assert done.stdout.endswith("\n1 to mend\n")
+    assert not done.stderr
