@@ -129,12 +129,13 @@ def device_memory() -> int | None:
     return (device.memory_stats() or {}).get("bytes_limit")
 
 
-def predict(runs: Iterable[Run], resident: int) -> str:
+def predict(runs: Iterable[Run], resident: int, lower: str = LOWER) -> str:
     """A sentence on the peak memory of steps before they run; it names what to lower if that is too much.
 
     Args:
       runs: of these steps, one at a time.
       resident: bytes on the device besides: the state, batches, the pixels of a data set.
+      lower: what to do if that is too much.
     """
     peak, available = max(run.extra for run in runs) + resident, device_memory()
     sentence = f"predicted peak memory: {peak / 1e6:,.0f} MB"
@@ -142,5 +143,5 @@ def predict(runs: Iterable[Run], resident: int) -> str:
         return sentence
     sentence += f" of {available / 1e6:,.0f} MB"
     if peak > available:
-        sentence += f"; warning: it will not fit: {LOWER}"
+        sentence += f"; warning: it will not fit: {lower}"
     return sentence

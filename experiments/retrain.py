@@ -32,6 +32,9 @@ from experiments.programs import LOWER, Programs, predict, shapes, tree_bytes
 from experiments.report import write_retrain_report
 from experiments.workdir import Workdir
 
+LESS = f"{LOWER} or --accumulate"
+"""What to do where retraining takes too much memory."""
+
 
 class TrainState(NamedTuple):
     """What retraining carries from step to step; a pytree of arrays.
@@ -90,7 +93,7 @@ def retrain(config: RetrainConfig) -> Model:
         streams["train"] = itertools.chain([batch], stream)
         state = layout.shapes(jax.eval_shape(first))
         runs = programs.ahead(update, state.params, state.opt_state, [shapes(batch)] * config.accumulate)
-        workdir.console.print(predict(runs, tree_bytes([state, batch])))
+        workdir.console.print(predict(runs, tree_bytes([state, batch]), LESS))
 
     def advance(state: TrainState, step: int):
         params, opt_state, loss = update(state.params, state.opt_state, take(streams["train"], config.accumulate))
@@ -246,4 +249,4 @@ def searched_with(origin: Mapping[str, Any], source: str | None) -> dict[str, An
 
 
 if __name__ == "__main__":
-    command.run(main, LOWER)
+    command.run(main, LESS)
