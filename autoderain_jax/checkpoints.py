@@ -6,7 +6,6 @@ import contextlib
 import gc
 import hashlib
 import logging
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import numpy as np
 import orbax.checkpoint.experimental.v1 as ocp
 
 from autoderain_jax.errors import InputError, in_short
+from autoderain_jax.files import flush
 
 PyTree = Any
 _SILENCED: list[contextlib.ExitStack] = []
@@ -30,10 +30,11 @@ class Checkpoints:
 
     Args:
       folder: made if needed.
-      keep: how many of the newest to keep.
+      keep: how many of the newest to keep. Three, so that beside one that is damaged, and one that may not be on the
+        disk yet, there is another.
     """
 
-    def __init__(self, folder: str | Path, keep: int = 2):
+    def __init__(self, folder: str | Path, keep: int = 3):
         self._folder = Path(folder)
         self._checkpointer = ocp.training.Checkpointer(
             self._folder.absolute(),
@@ -86,7 +87,9 @@ class Checkpoints:
         with self._telling(step):
             response.result()
             if jax.process_index() == 0:
-                _flush(self._folder / str(step))
+                folder = self._folder / str(step)
+                for path in (*folder.rglob("*"), folder, self._folder):
+                    flush(path)
         self._sound.add(step)
 
     @contextlib.contextmanager
@@ -125,11 +128,12 @@ class Checkpoints:
                 sound = bool((_digest(loaded["state"]) == loaded["sha256"]).all())
                 reason = "" if sound else "its arrays have another checksum"
             except Exception as error:
-                # What Orbax raises on a damaged file depends on where the damage is.
-                sound, reason = False, in_short(error)
-                if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in reason:
+                # What Orbax raises on a damaged file depends on where the damage is, and hides the reason.
+                reasons = list(_causes(error))
+                sound, reason = False, in_short(reasons[-1])
+                if any(isinstance(one, MemoryError) or "RESOURCE_EXHAUSTED" in str(one) for one in reasons):
                     raise
-                if isinstance(error, PermissionError) or "PERMISSION_DENIED" in reason:
+                if any(isinstance(one, PermissionError) or "PERMISSION_DENIED" in str(one) for one in reasons):
                     raise InputError(f"cannot read the checkpoint of step {checkpoint.step}: {reason}") from None
             if sound:
                 self._sound.add(checkpoint.step)
@@ -143,15 +147,14 @@ class Checkpoints:
         return None
 
 
-def _flush(folder: Path) -> None:
-    """Has what a folder holds on the disk, rather than in memory that is lost when the machine stops."""
-    for path in (*folder.rglob("*"), folder, folder.parent):
-        if path.is_file() or os.name == "posix":
-            descriptor = os.open(path, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """An exception, what it came from, and so on."""
+    seen: set[int] = set()
+    one: BaseException | None = error
+    while one is not None and id(one) not in seen:
+        seen.add(id(one))
+        yield one
+        one = one.__cause__ or one.__context__
 
 
 def _context() -> ocp.Context:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -59,11 +60,25 @@ def parse_json(text: str | bytes, source: str) -> Any:
 def replace_file(path: Path, text: str) -> None:
     """Writes a file whole or not at all, even if the machine stops."""
     partial = path.with_name(path.name + ".partial")
-    with partial.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+    partial.write_text(text)
+    flush(partial)
     partial.replace(path)
+    flush(path.parent)
+
+
+def flush(path: Path) -> None:
+    """Has a file, or a folder's list of its files, on the disk rather than in memory that is lost with the machine."""
+    if path.is_dir() and os.name != "posix":
+        return
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # Not all file systems can.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.ENOSYS):
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def _refuse(constant: str) -> NoReturn:

@@ -17,7 +17,7 @@ import safetensors.numpy
 from safetensors import SafetensorError
 
 from autoderain_jax.errors import InputError, in_short, shown
-from autoderain_jax.files import read_json, replace_file
+from autoderain_jax.files import flush, read_json, replace_file
 from autoderain_jax.genotype import Genotype
 from autoderain_jax.network import DerainNet, NetworkConfig
 
@@ -71,6 +71,7 @@ class Model:
         # Weights of one model beside the description of another must never look whole.
         (folder / "model.json").unlink(missing_ok=True)
         safetensors.numpy.save_file(flat, folder / "weights.safetensors")
+        flush(folder / "weights.safetensors")
         content = {
             "format": FORMAT,
             "version": VERSION,

@@ -41,9 +41,11 @@ MOST_BYTES = 2**30
 """Of a file: more than the pixels of the largest images take as they are."""
 ALWAYS_PIXELS = 2**24
 PIXELS_PER_BYTE = 1100
+LARGE_PIXELS = 2**26
+PIXELS_PER_BYTE_OF_LARGE = 500
 """An image may have as many pixels for each byte of its file, or ``ALWAYS_PIXELS``. A PNG file of a single grey has
-1,030, for that is as far as its compression goes, and photographs have fewer than 100; a few bytes could claim
-gigabytes otherwise."""
+1,030, for that is as far as its compression goes, one of a single colour 350, and photographs have fewer than 100; a
+few bytes could claim gigabytes otherwise."""
 HEADER_BYTES = 2**26
 """Besides its length, so much may be read of a file before its pixels are. Of TIFF files each of many thousand entries
 could be the whole file."""
@@ -204,7 +206,9 @@ def _holds_several(image: Image.Image) -> bool:
 
 def _require_plausible(image: Image.Image, content: bytes, path: Path) -> None:
     """Refuses a file that would take memory or time beyond all proportion."""
-    if image.width * image.height > max(ALWAYS_PIXELS, PIXELS_PER_BYTE * len(content)):
+    pixels = image.width * image.height
+    ratio = PIXELS_PER_BYTE if pixels <= LARGE_PIXELS else PIXELS_PER_BYTE_OF_LARGE
+    if pixels > max(ALWAYS_PIXELS, ratio * len(content)):
         raise InputError(f"{path} claims {image.width:,}x{image.height:,} pixels in {len(content):,} bytes")
     if image.format in ("JPEG", "MPO") and content.count(b"\xff\xda") > SCANS + len(content) // BYTES_PER_SCAN:
         raise InputError(f"{path} is a JPEG file of more scans than any photograph")

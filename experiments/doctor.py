@@ -9,6 +9,7 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -23,8 +24,10 @@ SHOWN = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow", "nu
 """Packages whose versions matter most."""
 PLUGINS = {"cuda12": ("jax-cuda12-plugin", "jax-cuda12-pjrt"), "cuda13": ("jax-cuda13-plugin", "jax-cuda13-pjrt")}
 """What JAX needs for NVIDIA's GPUs, by our extra."""
-CUDA13_DRIVER = 580
-"""The first driver that runs CUDA 13, by NVIDIA's table of compatibility."""
+CUDA13_DRIVER, CUDA13_CAPABILITY = 580, 7.5
+"""The first driver and compute capability (Turing) that run CUDA 13, by NVIDIA's documentation."""
+NOT_NEEDED = ("tensorflow", "tensorflow-datasets")
+"""Data that fit into memory are read without."""
 LEAST_DISK = 2**30
 """Bytes that a run may need for checkpoints, pictures and events."""
 
@@ -35,6 +38,16 @@ class Gpu(NamedTuple):
     name: str
     memory: str
     driver: str
+    capability: str
+
+    @property
+    def extra(self) -> str:
+        """What to install for it."""
+        try:
+            new = int(self.driver.partition(".")[0]) >= CUDA13_DRIVER and float(self.capability) >= CUDA13_CAPABILITY
+        except ValueError:
+            new = False
+        return "cuda13" if new else "cuda12"
 
 
 class Findings:
@@ -68,7 +81,7 @@ def gpus() -> list[Gpu]:
     """The NVIDIA GPUs of this machine, whether JAX can use them or not."""
     if shutil.which("nvidia-smi") is None:
         return []
-    query = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
+    query = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version,compute_cap", "--format=csv,noheader"]
     try:
         told = subprocess.run(query, capture_output=True, text=True, check=True, timeout=60).stdout
         return [Gpu(*(part.strip() for part in line.split(","))) for line in told.splitlines()]
@@ -86,13 +99,18 @@ def check_packages(found: Findings) -> None:
     if version(PROJECT) is None:
         found.problem("the project is not installed in this Python: pip install -e .")
         return
-    from packaging.requirements import Requirement
+    try:
+        from packaging.requirements import Requirement
+    except ModuleNotFoundError:
+        from pip._vendor.packaging.requirements import Requirement
 
     incomplete = {extra for extra, names in PLUGINS.items() if version(names[0]) is None}
     for text in importlib.metadata.requires(PROJECT) or []:
         needed = Requirement(text)
         installed = version(needed.name)
         if installed is not None and needed.specifier.contains(installed, prereleases=True):
+            continue
+        if installed is None and needed.name in NOT_NEEDED:
             continue
         if needed.marker is None or needed.marker.evaluate({"extra": ""}):
             found.problem(f"{needed.name}{needed.specifier} is needed, not {installed}: pip install -e .")
@@ -111,20 +129,32 @@ def check_plugins(found: Findings) -> None:
     present = {extra: version(names[0]) for extra, names in PLUGINS.items() if version(names[0])}
     for extra, number in present.items():
         found.tell(f"plugin {extra}", number)
-        if number != version("jaxlib"):
+        if _numbers(number) != _numbers(version("jaxlib")):
             found.problem(
-                f"{PLUGINS[extra][0]} {number} does not go with jaxlib {version('jaxlib')}, and JAX will use the CPU: "
-                f"pip install -U 'jax[{extra}]'"
+                f"{PLUGINS[extra][0]} {number} does not go with jaxlib {version('jaxlib')}, and parts of it will not "
+                f"be used: pip install -U 'jax[{extra}]'"
             )
+    here = gpus()
     if len(present) > 1:
+        other = "cuda12" if here and here[0].extra == "cuda13" else "cuda13"
         found.problem(
-            "JAX has plugins for CUDA 12 and 13, of which it can use one: pip uninstall " + " ".join(PLUGINS["cuda12"])
+            f"JAX has plugins for CUDA 12 and 13, of which it can use one: pip uninstall {' '.join(PLUGINS[other])}"
+        )
+    elif "cuda13" in present and here and here[0].extra == "cuda12":
+        found.problem(
+            f"{here[0].name} with driver {here[0].driver} cannot run CUDA 13: pip uninstall "
+            f"{' '.join(PLUGINS['cuda13'])}, then pip install -e '.[cuda12]'"
         )
     if version("tensorflow") and version("tensorflow-cpu"):
         found.problem(
             "tensorflow and tensorflow-cpu overwrite each other's files: pip uninstall tensorflow tensorflow-cpu, then "
             "pip install -e ."
         )
+
+
+def _numbers(text: str | None) -> str:
+    """A version without what is said of its build."""
+    return re.match(r"[\d.]*\d|", text or "")[0]
 
 
 def check_devices(found: Findings) -> None:
@@ -163,13 +193,15 @@ def check_devices(found: Findings) -> None:
 
 
 def _why_no_gpu(gpu: Gpu) -> str:
-    wanted = os.environ.get("JAX_PLATFORMS", "")
-    if wanted:
-        return f"JAX_PLATFORMS is {wanted!r}: unset it"
+    if sys.platform != "linux":
+        return "JAX has no CUDA for this system; on Windows, it runs in WSL2"
+    for name in ("JAX_PLATFORMS", "JAX_PLATFORM_NAME"):
+        if os.environ.get(name):
+            return f"{name} is {os.environ[name]!r}: unset it"
+    if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
+        return "CUDA_VISIBLE_DEVICES hides it: unset it"
     if not any(version(names[0]) for names in PLUGINS.values()):
-        major = gpu.driver.partition(".")[0]
-        extra = "cuda13" if major.isdigit() and int(major) >= CUDA13_DRIVER else "cuda12"
-        return f"pip install -e '.[{extra}]'"
+        return f"pip install -e '.[{gpu.extra}]'"
     if "cuda" in os.environ.get("LD_LIBRARY_PATH", "").lower():
         return "LD_LIBRARY_PATH puts another CUDA before the one that JAX brings: unset it"
     return "the warning that JAX prints when it starts says why"

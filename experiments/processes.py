@@ -80,7 +80,8 @@ def join(processes: Processes, lost: Callable[[str], None]) -> None:
             # What a cluster tells of itself is not asked for: Slurm gives a process one GPU, we take all that it sees.
             cluster_detection_method="deactivate",
             initialization_timeout=int(2 * JOIN_SECONDS),
-            heartbeat_timeout_seconds=int(LOST_SECONDS),
+            # Later than we notice, as JAX aborts without a sentence.
+            heartbeat_timeout_seconds=int(3 * LOST_SECONDS),
             shutdown_timeout_seconds=int(LOST_SECONDS),
         )
     except (RuntimeError, ValueError) as error:
@@ -103,7 +104,7 @@ def _watch(processes: Processes, lost: Callable[[str], None]) -> None:
     """Gives signs of life, and ends this process when another gives none: collectives would wait for it forever."""
     heard: dict[str, tuple[str, float]] = {}
     for beat in range(1 << 62):
-        client = _client()
+        client = _joined().client
         if client is None or _PARTED.is_set():
             return
         try:
@@ -156,11 +157,12 @@ def part() -> None:
 def leave(code: int) -> None:
     """Before a process exits: one that does so alone tells the others, and waits for none, as they would for it."""
     if alone():
-        sys.stdout.flush()
-        sys.stderr.flush()
+        with contextlib.suppress(OSError, ValueError):
+            sys.stdout.flush()
+            sys.stderr.flush()
         _PARTED.set()
-        with contextlib.suppress(jax.errors.JaxRuntimeError):
-            _client().key_value_set(f"left/{jax.process_index()}", str(code))
+        with contextlib.suppress(Exception):
+            _joined().client.key_value_set(f"left/{_joined().process_id}", str(code))
         _exit(code)
 
 
@@ -169,16 +171,19 @@ def alone() -> bool:
     return jax.distributed.is_initialized() and not _PARTED.is_set()
 
 
-def _client() -> Any:
-    """Of the store of keys and values that the processes share."""
+def _joined() -> Any:
+    """What ``join`` has made: ``client`` of the store of keys and values that all share, and ``process_id``.
+
+    ``jax.process_index`` would start the device first, for which it waits for all processes.
+    """
     from jax._src.distributed import global_state  # it has no public name
 
-    return global_state.client
+    return global_state
 
 
 def is_first() -> bool:
     """Whether this is the process that writes and prints."""
-    return not jax.distributed.is_initialized() or jax.process_index() == 0
+    return not jax.distributed.is_initialized() or _joined().process_id == 0
 
 
 def agree(*flags: bool, after: Any = ()) -> tuple[bool, ...]:

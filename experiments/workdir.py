@@ -25,7 +25,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from autoderain_jax.checkpoints import Checkpoints
 from autoderain_jax.errors import InputError, shown
-from autoderain_jax.files import read_bytes, read_json, replace_file
+from autoderain_jax.files import flush, read_bytes, read_json, replace_file
 from autoderain_jax.search_space import Choices, Rows
 from experiments import command, processes
 from experiments.events import Events
@@ -239,6 +239,8 @@ class Workdir:
                     meter.step()
                     if save or stop or last:
                         figures.see()
+                        if self.writes and self.metrics_file.exists():
+                            flush(self.metrics_file)
                         checkpoints.save(done, state)
                         saved = time.monotonic()
                     if last or stop:

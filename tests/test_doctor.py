@@ -8,7 +8,7 @@ import pytest
 
 from experiments import doctor
 
-GPU = doctor.Gpu("NVIDIA H100", "81559 MiB", "570.86.15")
+GPU = doctor.Gpu("NVIDIA H100", "81559 MiB", "570.86.15", "9.0")
 
 
 @pytest.fixture
@@ -27,6 +27,8 @@ def problems(check):
 
 def test_nothing_is_wrong_here(monkeypatch, capfd):
     monkeypatch.setattr(sys, "argv", ["doctor"])
+    monkeypatch.setattr(doctor, "gpus", list)
+    monkeypatch.setattr(doctor, "PLUGINS", {})
     assert doctor.main() == 0, capfd.readouterr().out
     out = capfd.readouterr().out
     assert f"jax                {importlib.metadata.version('jax')}\n" in out
@@ -36,42 +38,44 @@ def test_nothing_is_wrong_here(monkeypatch, capfd):
 
 
 def test_what_is_lacking_or_too_old_is_told(versions):
-    versions |= {"optax": "0.1.0", "safetensors": None}
+    versions |= {"optax": "0.1.0", "safetensors": None, "tensorflow": None, "tensorflow-datasets": None}
     told = problems(doctor.check_packages)
     assert len(told) == 2
     assert any(text.startswith("optax>=0.2") and "not 0.1.0: pip install -e ." in text for text in told)
     assert any(text.startswith("safetensors>=") and "not None" in text for text in told)
 
 
-def test_packages_that_do_not_go_together_are_told(versions):
-    versions |= {
-        "jax-cuda12-plugin": "0.4.1",
-        "jax-cuda13-plugin": doctor.version("jaxlib"),
-        "tensorflow-cpu": "2.21.0",
-    }
+@pytest.mark.parametrize(("driver", "other"), [("570.1", "jax-cuda13-plugin"), ("580.65", "jax-cuda12-plugin")])
+def test_packages_that_do_not_go_together_are_told(monkeypatch, versions, driver, other):
+    monkeypatch.setattr(doctor, "gpus", lambda: [GPU._replace(driver=driver)])
+    jaxlib = doctor.version("jaxlib") + ".post1"
+    versions |= {"jax-cuda12-plugin": "0.4.1", "jax-cuda13-plugin": jaxlib, "tensorflow-cpu": "2.21.0"}
     told = problems(doctor.check_plugins)
     assert len(told) == 3
     assert "jax-cuda12-plugin 0.4.1 does not go with jaxlib" in told[0]
     assert "CUDA 12 and 13" in told[1]
+    assert f"pip uninstall {other}" in told[1]
     assert "tensorflow and tensorflow-cpu" in told[2]
 
 
 @pytest.mark.parametrize(
-    ("platforms", "plugin", "path", "driver", "sentence"),
+    ("environment", "plugin", "gpu", "sentence"),
     [
-        ("cpu", "0.10.0", "", "570.1", "JAX_PLATFORMS is 'cpu': unset it"),
-        ("", None, "", "570.1", "pip install -e '.[cuda12]'"),
-        ("", None, "", "580.65", "pip install -e '.[cuda13]'"),
-        ("", "0.10.0", "/usr/local/cuda/lib64", "580.65", "LD_LIBRARY_PATH puts another CUDA"),
-        ("", "0.10.0", "", "580.65", "the warning that JAX prints"),
+        ({"JAX_PLATFORMS": "cpu"}, "0.10.0", GPU, "JAX_PLATFORMS is 'cpu': unset it"),
+        ({"CUDA_VISIBLE_DEVICES": "-1"}, "0.10.0", GPU, "CUDA_VISIBLE_DEVICES hides it"),
+        ({}, None, GPU, "pip install -e '.[cuda12]'"),
+        ({}, None, GPU._replace(driver="580.65"), "pip install -e '.[cuda13]'"),
+        ({}, None, GPU._replace(driver="580.65", capability="7.0"), "pip install -e '.[cuda12]'"),
+        ({"LD_LIBRARY_PATH": "/usr/local/cuda/lib64"}, "0.10.0", GPU, "LD_LIBRARY_PATH puts another CUDA"),
+        ({}, "0.10.0", GPU, "the warning that JAX prints"),
     ],
 )
-def test_a_gpu_that_is_not_used_is_told_with_what_to_do(
-    monkeypatch, versions, platforms, plugin, path, driver, sentence
-):
-    monkeypatch.setenv("JAX_PLATFORMS", platforms)
-    monkeypatch.setenv("LD_LIBRARY_PATH", path)
-    monkeypatch.setattr(doctor, "gpus", lambda: [GPU._replace(driver=driver)])
+def test_a_gpu_that_is_not_used_is_told_with_what_to_do(monkeypatch, versions, environment, plugin, gpu, sentence):
+    for name in ("JAX_PLATFORMS", "CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(doctor, "gpus", lambda: [gpu])
     versions |= {"jax-cuda12-plugin": plugin, "jax-cuda13-plugin": None}
     (told,) = problems(doctor.check_devices)
     assert told.startswith("there is a GPU, but JAX uses the CPU: ")

@@ -36,7 +36,7 @@ def test_a_damaged_checkpoint_is_passed_over(search_config, monkeypatch, capfd, 
         with pytest.raises(KeyboardInterrupt):
             search.search(broken)
     steps = sorted(int(path.name) for path in (broken.workdir / "checkpoints").iterdir())
-    assert len(steps) == 2
+    assert len(steps) == 3
     for file in (broken.workdir / f"checkpoints/{steps[-1]}/state").rglob("d/*"):
         content = bytearray(file.read_bytes())
         content[len(content) // 2] ^= 1
@@ -48,7 +48,7 @@ def test_a_damaged_checkpoint_is_passed_over(search_config, monkeypatch, capfd, 
     search.search(broken)
     out = capfd.readouterr().out
     assert f"warning: the checkpoint of step {steps[-1]}" in out
-    assert f"resuming at step {steps[0]} of 6" in out
+    assert f"resuming at step {steps[-2]} of 6" in out
     assert (broken.workdir / "metrics.jsonl").read_text() == (search_config.workdir / "metrics.jsonl").read_text()
     chex.assert_trees_all_equal(final_state(broken), final_state(search_config))
 
@@ -67,6 +67,25 @@ def test_a_run_without_a_sound_checkpoint_says_so(tmp_path):
         checkpoints.restore(state, warnings.append)
     assert len(warnings) == 1
     assert "step 3" in warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("cause", "raised", "sentence"),
+    [
+        (PermissionError("denied"), InputError, "cannot read the checkpoint of step 3: denied"),
+        (ValueError("RESOURCE_EXHAUSTED: no memory"), RuntimeError, "handlers"),
+    ],
+)
+def test_a_checkpoint_that_cannot_be_read_is_not_taken_for_damaged(tmp_path, monkeypatch, cause, raised, sentence):
+    with Checkpoints(tmp_path / "c") as checkpoints:
+        checkpoints.save(3, {"a": jax.numpy.arange(4.0)})
+
+    def load(self, step, like):
+        raise RuntimeError("no handlers") from cause
+
+    monkeypatch.setattr("orbax.checkpoint.experimental.v1.training.Checkpointer.load", load)
+    with Checkpoints(tmp_path / "c") as checkpoints, pytest.raises(raised, match=sentence):
+        checkpoints.restore({"a": jax.numpy.arange(4.0)})
 
 
 def test_a_second_process_is_refused(search_config):
