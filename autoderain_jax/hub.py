@@ -5,7 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import ModelCard, ModelHubMixin, snapshot_download
+try:
+    from huggingface_hub import ModelCard, ModelHubMixin, snapshot_download
+except ModuleNotFoundError as error:
+    raise ImportError("the Hub needs huggingface_hub: pip install 'autoderain-jax[hub]'") from error
 
 from autoderain_jax.derainer import PRETRAINED, Derainer
 from autoderain_jax.model import Model

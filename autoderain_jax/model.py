@@ -70,7 +70,8 @@ class Model:
         flat = flax.traverse_util.flatten_dict(jax.tree.map(np.asarray, self.params), sep="/")
         # Weights of one model beside the description of another must never look whole.
         (folder / "model.json").unlink(missing_ok=True)
-        safetensors.numpy.save_file(flat, folder / "weights.safetensors")
+        # Written by ourselves, it can be read by whom files of the user can.
+        (folder / "weights.safetensors").write_bytes(safetensors.numpy.save(flat))
         flush(folder / "weights.safetensors")
         content = {
             "format": FORMAT,

@@ -83,7 +83,9 @@ def data_parallel(batch: int, parts: int = 1) -> Layout:
         devices = devices[:count]
     if not devices or batch % (len(devices) * parts):
         turns = f" in {parts} parts" if parts > 1 else ""
-        raise InputError(f"--batch {batch} cannot be shared equally{turns} by {len(devices) or 1} devices")
+        number = len(devices) or 1
+        by = f"{number} devices" if number > 1 else "a device"
+        raise InputError(f"--batch {batch} cannot be shared equally{turns} by {by}")
     return Layout(Mesh(np.array(devices), ("data",)))
 
 

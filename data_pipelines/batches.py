@@ -8,6 +8,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
+from autoderain_jax.errors import InputError
 from autoderain_jax.parallel import Layout
 from data_pipelines.device_stream import MOST_PIXELS, DeviceBatch, cut, device_batches, device_memory
 from data_pipelines.pairs import Pairs
@@ -58,7 +59,12 @@ def batches(
     options = {"patch": patch, "batch": batch, "seed": seed, "start": start, "shard": shard, "parts": parts}
     if stream == "device" or (stream == "auto" and fits(pairs)):
         return device_batches(pairs, **options, layout=layout)
-    from data_pipelines.stream import numpy_batches  # TensorFlow takes seconds to import, and may not be there
+    try:
+        from data_pipelines.stream import numpy_batches  # TensorFlow takes seconds to import
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"--stream tf, for data of any size, needs {error.name}: pip install tensorflow tensorflow-datasets"
+        ) from None
 
     stream = numpy_batches(pairs, **options)
     return map(layout.place_share, stream) if layout else stream

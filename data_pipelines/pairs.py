@@ -85,7 +85,7 @@ class Pairs(Sequence[Pair]):
         for pair in self:
             height, width = pair.size
             if min(height, width) < patch:
-                raise InputError(f"image {pair.name} is {width}x{height}, smaller than the patch ({patch}x{patch})")
+                raise InputError(f"image {pair.name} is {width}x{height}, smaller than --patch {patch}")
 
     def hold_out(self, fraction: float) -> tuple[Pairs, Pairs]:
         """Splits off a fraction of the backgrounds, at least one: (the rest, held out).

@@ -7,6 +7,7 @@ import importlib
 import itertools
 import math
 import os
+import shlex
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -112,6 +113,11 @@ def keep_programs() -> None:
     if jax.config.jax_compilation_cache_dir is None:
         caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         jax.config.update("jax_compilation_cache_dir", str(caches / "autoderain-jax"))
+
+
+def next_step(module: str, *words: str) -> str:
+    """What to run after this, as a line to be copied."""
+    return "next: " + shlex.join(["python", "-m", f"experiments.{module}", *words])
 
 
 def say(sentence: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import socket
 import sys
 import tempfile
 from pathlib import Path
@@ -73,10 +74,20 @@ def main() -> None:
     command.keep_programs()
     derainer = Derainer.from_pretrained(config.model, ensemble=config.ensemble)
     blocks = page(derainer)
+    _check_address(config)
+    print(f"serving on http://{config.host}:{config.port}, until interrupted", flush=True)
+    blocks.launch(server_name=config.host, server_port=config.port, quiet=True)
+
+
+def _check_address(config: DemoConfig) -> None:
+    """Raises ``InputError`` if nothing can be served there."""
+    if not 0 < config.port < 2**16:
+        raise InputError(f"--port must be in 1 to {2**16 - 1}, not {config.port}")
     try:
-        blocks.launch(server_name=config.host, server_port=config.port, quiet=False)
+        with socket.create_server((config.host, config.port)):
+            pass
     except OSError as error:
-        raise InputError(f"cannot serve on --port {config.port}: {error}") from None
+        raise InputError(f"cannot serve on --host {config.host}, --port {config.port}: {error.strerror}") from None
 
 
 if __name__ == "__main__":

@@ -81,8 +81,8 @@ def derain(config: DerainConfig) -> int:
         else:
             console.print(f"{path} -> {target}")
     console.print(
-        f"{len(targets) - failed} restored in {time.perf_counter() - began:.1f} s, {derainer.first_runs:.1f} s of "
-        f"them for the first runs of {len(derainer.programs)} programs, which are compiled"
+        f"{len(targets) - failed} restored in {time.perf_counter() - began:.1f} s, {derainer.first_runs:.1f} s of them "
+        f"to compile and first run programs, of which there are {len(derainer.programs)}"
     )
     if failed:
         command.say(f"{failed} of {len(targets)} inputs failed")

@@ -125,7 +125,7 @@ def evaluate(config: EvaluateConfig) -> dict:
     _write(config, rows, result)
     if config.sheet:
         _draw_sheet(config, rows, cases)
-    _show(console, result)
+    _show(console, config, result)
     return result
 
 
@@ -234,17 +234,26 @@ def _draw_sheet(config: EvaluateConfig, rows: list[dict], cases) -> None:
         raise InputError(f"cannot write {path}: {error.strerror}") from None
 
 
+FORMS = {"psnr": ".2f", "ssim": ".4f"}
+"""How scores are printed."""
+
+
 def _table_rows(result: dict) -> Iterator[tuple[str, ...]]:
     for name, means in (("rainy input", result.get("input")), ("restored", result["protocols"])):
         if means:
-            yield name, *(f"{means[protocol][metric]:.4g}" for protocol in PROTOCOLS for metric in ("psnr", "ssim"))
+            yield (
+                name,
+                *(f"{means[protocol][metric]:{form}}" for protocol in PROTOCOLS for metric, form in FORMS.items()),
+            )
 
 
-def _show(console, result: dict) -> None:
+def _show(console, config: EvaluateConfig, result: dict) -> None:
     table = Table("", *(f"{protocol} {metric}" for protocol in PROTOCOLS for metric in ("PSNR", "SSIM")))
     for row in _table_rows(result):
         table.add_row(*row)
-    console.print(f"{result['images']} images")
+    console.print(
+        f"{result['images']} images; scores.csv, scores.json, scores.md and scores.tex are in {config.workdir}"
+    )
     console.print(table)
     for protocol, metrics in result.get("against", {}).get("protocols", {}).items():
         found = metrics["psnr"]

@@ -63,10 +63,10 @@ def retrain(config: RetrainConfig) -> Model:
     train, held_out = open_training(config)
     train.require_patch(config.patch)
     held_out.require_patch(SSIM_WINDOW)
+    layout = data_parallel(config.batch, config.accumulate)
     workdir = Workdir(
         config.workdir, config, "retrain", blocks=genotype.blocks, images=[train.listing_id(), held_out.listing_id()]
     )
-    layout = data_parallel(config.batch, config.accumulate)
     network = DerainNet(config.network, genotype.choices, remat=config.remat)
     optimiser = optax.adam(optax.cosine_decay_schedule(config.learning_rate, config.steps))
     first = jax.jit(lambda: first_state(network, optimiser, config), out_shardings=layout.whole)
@@ -121,6 +121,9 @@ def retrain(config: RetrainConfig) -> Model:
         write_retrain_report(workdir, config, best, held_out)
     workdir.console.print(f"held-out PSNR (y-matlab): {float(state.best_psnr):.2f} dB")
     workdir.console.print(f"model: {workdir.folder / 'model'}\nreport: {workdir.folder / 'report.html'}")
+    imports = ["--imports", *config.imports] if config.imports else []
+    model = ["--model", str(workdir.folder / "model"), *imports]
+    workdir.console.print(command.next_step("derain", "PHOTO", "--output", "restored", *model))
     return best.model
 
 

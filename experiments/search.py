@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-import shlex
 import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -134,8 +134,8 @@ def search(config: SearchConfig) -> Found:
     train, held_out = open_training(config)
     for pairs in (train, held_out):
         pairs.require_patch(config.patch)
-    workdir = Workdir(config.workdir, config, "search", images=[train.listing_id(), held_out.listing_id()])
     layout = data_parallel(config.batch)
+    workdir = Workdir(config.workdir, config, "search", images=[train.listing_id(), held_out.listing_id()])
     workdir.console.print(
         f"{len(train)} training pairs, {len(held_out)} held out for the alphas; "
         f"{config.steps} steps of {config.algorithm}{layout.words}"
@@ -163,9 +163,7 @@ def search(config: SearchConfig) -> Found:
         for problem in problems:
             workdir.console.print(f"warning: {problem}")
     workdir.console.print(f"found: {workdir.folder / GENOTYPE}\nreport: {workdir.folder / 'report.html'}")
-    workdir.console.print(
-        f"next: python -m experiments.retrain --genotype {shlex.quote(str(workdir.folder))}/genotype.json"
-    )
+    workdir.console.print(_next(config, workdir.folder / GENOTYPE))
     return Found(genotype, derainer, held_out)
 
 
@@ -205,6 +203,18 @@ def searches(config: SearchesConfig) -> None:
         best = max(range(len(rows)), key=lambda i: rows[i]["held_out_psnr"])
         genotypes[best].save(workdir.folder / GENOTYPE)
         workdir.console.print(f"found: {workdir.folder / GENOTYPE}, that of seed {rows[best]['seed']}")
+        workdir.console.print(_next(config, workdir.folder / GENOTYPE))
+    else:
+        for row in rows:
+            workdir.console.print(f"cost weight {row['cost_weight']:g}, seed {row['seed']}: {row['genotype']}")
+        workdir.console.print(_next(config, "FILE"))
+
+
+def _next(config: SearchConfig, genotype: Path | str) -> str:
+    """The command that trains what was found, with what its genotype does not tell."""
+    rain = ["--synthetic-rain", config.synthetic_rain] if config.synthetic_rain != "none" else []
+    imports = ["--imports", *config.imports] if config.imports else []
+    return command.next_step("retrain", "--genotype", str(genotype), *rain, *imports)
 
 
 def _summary(config: SearchConfig, found: Found) -> dict[str, Any]:

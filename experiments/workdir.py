@@ -111,6 +111,8 @@ class Workdir:
                 raise InputError(f"{path} is damaged: it is not a JSON object")
             names = stored.keys() | config.keys()
             different = sorted(name for name in names if stored.get(name) != config.get(name))
+            if "kind" in different:
+                raise InputError(f"workdir {self.folder} holds a run of another kind, {shown(stored.get('kind'))}")
             if different:
                 name = different[0]
                 known, before, now = name if name in config else shown(name), stored.get(name), config.get(name)

@@ -318,7 +318,7 @@ def test_search_refuses_bad_data_in_one_sentence(search_config, data_folder, mon
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (("--patch", 64), "smaller than the patch (64x64)"),
+        (("--patch", 64), "smaller than --patch 64"),
         (("--steps", 0), "--steps must be positive"),
         (("--seed", -1), "--seed must be in"),
         (("--relaxed", 1.5), "--relaxed must be in [0, 1)"),
