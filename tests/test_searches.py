@@ -76,3 +76,10 @@ def test_senseless_options_are_named(monkeypatch, capfd, options, sentence):
     code, _, err = run(monkeypatch, capfd, search, *options)
     assert code == 2
     assert err.startswith(f"error: {sentence}")
+
+
+def test_the_next_command_has_what_the_genotype_does_not_tell(search_config):
+    plain = search._next(search_config, "a b/genotype.json")
+    assert plain == "next: python -m experiments.retrain --genotype 'a b/genotype.json'"
+    config = dataclasses.replace(search_config, imports=("my_candidates",), synthetic_rain="light")
+    assert search._next(config, "g.json").endswith("--genotype g.json --synthetic-rain light --imports my_candidates")
