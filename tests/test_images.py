@@ -128,7 +128,6 @@ REFUSED = {
     "endless scans": (SCANNED[:-2] + SCANNED[SCANNED.rindex(b"\xff\xda") : -2] * 200, "jpg", "more scans than any"),
     "EXIF in pieces": (jpeg_with(b"\xff\xe1", [b"Exif\0\0" + ENTRIES] * 3), "jpg", "takes more to read than any"),
     "long index": (jpeg_with(b"\xff\xe2", [b"MPF\0" + ENTRIES]), "jpg", "takes more to read than any"),
-    "EXIF without end": (encoded(photograph(), "webp", exif=ENTRIES), "webp", "takes more to read than any"),
     "nothing": (b"", "png", "not an image"),
     "text": (b"hello", "jpg", "not an image"),
 }
@@ -221,6 +220,10 @@ def test_entries_of_headers_take_no_more_memory_than_a_file_should(tmp_path):
     path.write_bytes(entries(150_000))
     for read in (image_size, read_rgb):
         assert peak(lambda read=read: read(path)) < 2 * HEADER_BYTES
+    # Refused, or read without them, which is up to Pillow.
+    path.write_bytes(encoded(photograph(), "webp", exif=ENTRIES))
+    for read in (image_size, read_rgb):
+        assert peak(lambda read=read: read(path)) < 2**22
     path.write_bytes(encoded(photograph(), "png", exif=entries(30_000)))
     assert peak(lambda: Photo.read(path).save(path)) < 2 * 30_000**2 / 12
 
