@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import os
+import socket
+import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
 import jax
 import numpy as np
+from jax._src.lib import _jax  # the service of processes has no public name
 from jax.experimental import multihost_utils
 
 from autoderain_jax.errors import InputError
+from experiments import coordinator
 
 LOST_SECONDS = 30.0
 """A process from which nothing is heard for so long has ended."""
@@ -72,24 +78,68 @@ def join(processes: Processes, lost: Callable[[str], None]) -> None:
     waiting = threading.Timer(JOIN_SECONDS, _alone, (processes, lost))
     waiting.daemon = True
     waiting.start()
+    served_elsewhere = mock.patch.object(
+        _jax, "get_distributed_runtime_service", side_effect=lambda *_, **__: _Service(processes)
+    )
     try:
-        jax.distributed.initialize(
-            processes.coordinator,
-            processes.count,
-            processes.index,
-            # What a cluster tells of itself is not asked for: Slurm gives a process one GPU, we take all that it sees.
-            cluster_detection_method="deactivate",
-            initialization_timeout=int(2 * JOIN_SECONDS),
-            # Later than we notice, as JAX aborts without a sentence.
-            heartbeat_timeout_seconds=int(3 * LOST_SECONDS),
-            shutdown_timeout_seconds=int(LOST_SECONDS),
-        )
+        with served_elsewhere:
+            jax.distributed.initialize(
+                processes.coordinator,
+                processes.count,
+                processes.index,
+                # A cluster is not asked what it tells: Slurm would give a process one GPU, we take all that it sees.
+                cluster_detection_method="deactivate",
+                initialization_timeout=int(2 * JOIN_SECONDS),
+                # Later than we notice, as JAX aborts without a sentence.
+                heartbeat_timeout_seconds=int(3 * LOST_SECONDS),
+                shutdown_timeout_seconds=int(LOST_SECONDS),
+            )
+    except InputError:
+        raise
     except (RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"--processes.coordinator {processes.coordinator}: cannot join: {reason}") from None
     finally:
         waiting.cancel()
     threading.Thread(target=_watch, args=(processes, lost), daemon=True).start()
+
+
+class _Service:
+    """Stands for the service that JAX would make in the first process, which ``coordinator`` has in another."""
+
+    def __init__(self, processes: Processes):
+        port = processes.coordinator.rpartition(":")[2]
+        line = [sys.executable, "-m", coordinator.__name__, port, str(processes.count), str(int(LOST_SECONDS))]
+        # One that outlived its run is there for a while.
+        for _ in range(int(2 * LOST_SECONDS / BEAT_SECONDS)):
+            if not _in_use(int(port)):
+                break
+            time.sleep(BEAT_SECONDS)
+        # In a session of its own, as signals of the terminal are not for it.
+        self._process = subprocess.Popen(
+            line,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            start_new_session=True,
+        )
+        said = self._process.stdout.readline().strip()
+        if said != coordinator.READY:
+            raise InputError(f"--processes.coordinator {processes.coordinator}: cannot serve: {said or 'in use?'}")
+
+    def shutdown(self) -> None:
+        """Ends it."""
+        with contextlib.suppress(OSError, ValueError):
+            self._process.communicate(coordinator.END, timeout=BEAT_SECONDS)
+
+
+def _in_use(port: int) -> bool:
+    try:
+        with socket.create_server(("", port)):
+            return False
+    except OSError as error:
+        return error.errno == errno.EADDRINUSE
 
 
 def _alone(processes: Processes, tell: Callable[[str], None]) -> None:
@@ -143,8 +193,10 @@ def tell_of_another(tell: Callable[[str], None], which: str = "another process")
 def _exit(code: int) -> None:
     """Ends this process without waiting for others."""
     if is_first():
-        # JAX aborts the others when the first is gone; until then they may hear of it and end with a sentence.
+        # What the others hear of this by, which JAX aborts them without, ends when they have.
         time.sleep(1.5 * BEAT_SECONDS)
+        with contextlib.suppress(Exception):
+            _joined().service.shutdown()
     os._exit(code)
 
 
@@ -176,7 +228,7 @@ def _joined() -> Any:
 
     ``jax.process_index`` would start the device first, for which it waits for all processes.
     """
-    from jax._src.distributed import global_state  # it has no public name
+    from jax._src.distributed import global_state  # neither has this
 
     return global_state
 
