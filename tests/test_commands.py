@@ -342,7 +342,7 @@ def test_workdir_of_another_configuration_is_refused_and_kept(search_config, gen
         (dataclasses.replace(search_config, seed=4), search.search),
         (dataclasses.replace(retrain_config, workdir=search_config.workdir), retrain.retrain),
     ):
-        with pytest.raises(command.InputError, match="holds a run (with|of another kind)"):
+        with pytest.raises(command.InputError, match=r"holds a run (with|of another kind)"):
             act(other)
     assert (search_config.workdir / "metrics.jsonl").read_text() == before
 
