@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
 import os
-import socket
-import subprocess
 import sys
 import threading
 import time
@@ -20,8 +17,8 @@ import numpy as np
 from jax._src.lib import _jax  # the service of processes has no public name
 from jax.experimental import multihost_utils
 
-from autoderain_jax.errors import InputError
-from experiments import coordinator
+from autoderain_jax.errors import InputError, in_short
+from experiments.coordinator import Coordinator
 
 LOST_SECONDS = 30.0
 """A process from which nothing is heard for so long has ended."""
@@ -55,7 +52,7 @@ class Processes:
         if not 0 <= self.index < self.count:
             raise InputError(f"--processes.index must be in 0 to {self.count - 1}, not {self.index}")
         host, _, port = (self.coordinator or "").rpartition(":")
-        if self.count > 1 and not (host and port.isdigit()):
+        if self.count > 1 and not (host and port.isdecimal() and 0 < int(port) < 2**16):
             raise InputError(f"--processes.coordinator must be HOST:PORT of process 0, not {self.coordinator}")
 
 
@@ -75,14 +72,18 @@ def join(processes: Processes, lost: Callable[[str], None]) -> None:
     # Its service would keep SIGTERM to itself.
     jax.config.update("jax_enable_preemption_service", False)
     # JAX would wait for longer, and then abort without a sentence.
-    waiting = threading.Timer(JOIN_SECONDS, _alone, (processes, lost))
+    waiting = threading.Timer(JOIN_SECONDS, _tell_that_not_all_came, (processes, lost))
     waiting.daemon = True
     waiting.start()
-    served_elsewhere = mock.patch.object(
-        _jax, "get_distributed_runtime_service", side_effect=lambda *_, **__: _Service(processes)
+    port = int(processes.coordinator.rpartition(":")[2])
+    beside = mock.patch.object(
+        _jax,
+        "get_distributed_runtime_service",
+        side_effect=lambda *_, **__: Coordinator(port, processes.count, LOST_SECONDS),
     )
     try:
-        with served_elsewhere:
+        # The first process makes it.
+        with beside:
             jax.distributed.initialize(
                 processes.coordinator,
                 processes.count,
@@ -97,52 +98,13 @@ def join(processes: Processes, lost: Callable[[str], None]) -> None:
     except InputError:
         raise
     except (RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"--processes.coordinator {processes.coordinator}: cannot join: {reason}") from None
+        raise InputError(f"--processes.coordinator {processes.coordinator}: cannot join: {in_short(error)}") from None
     finally:
         waiting.cancel()
     threading.Thread(target=_watch, args=(processes, lost), daemon=True).start()
 
 
-class _Service:
-    """Stands for the service that JAX would make in the first process, which ``coordinator`` has in another."""
-
-    def __init__(self, processes: Processes):
-        port = processes.coordinator.rpartition(":")[2]
-        line = [sys.executable, "-m", coordinator.__name__, port, str(processes.count), str(int(LOST_SECONDS))]
-        # One that outlived its run is there for a while.
-        for _ in range(int(2 * LOST_SECONDS / BEAT_SECONDS)):
-            if not _in_use(int(port)):
-                break
-            time.sleep(BEAT_SECONDS)
-        # In a session of its own, as signals of the terminal are not for it.
-        self._process = subprocess.Popen(
-            line,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            start_new_session=True,
-        )
-        said = self._process.stdout.readline().strip()
-        if said != coordinator.READY:
-            raise InputError(f"--processes.coordinator {processes.coordinator}: cannot serve: {said or 'in use?'}")
-
-    def shutdown(self) -> None:
-        """Ends it."""
-        with contextlib.suppress(OSError, ValueError):
-            self._process.communicate(coordinator.END, timeout=BEAT_SECONDS)
-
-
-def _in_use(port: int) -> bool:
-    try:
-        with socket.create_server(("", port)):
-            return False
-    except OSError as error:
-        return error.errno == errno.EADDRINUSE
-
-
-def _alone(processes: Processes, tell: Callable[[str], None]) -> None:
+def _tell_that_not_all_came(processes: Processes, tell: Callable[[str], None]) -> None:
     tell(
         f"error: --processes.coordinator {processes.coordinator}: not all of the {processes.count} processes came "
         f"within {JOIN_SECONDS:.0f} seconds"
@@ -162,7 +124,7 @@ def _watch(processes: Processes, lost: Callable[[str], None]) -> None:
             signs = dict(client.key_value_dir_get("alive/"))
             left = client.key_value_dir_get("left/")
         except jax.errors.JaxRuntimeError:
-            # What is asked is process 0. When all have parted it may be gone before this one has noted it.
+            # The coordinator is gone, and with it process 0; or all have parted, and this one has not noted it yet.
             time.sleep(BEAT_SECONDS)
             _end(lost, "0")
             return
@@ -193,7 +155,7 @@ def tell_of_another(tell: Callable[[str], None], which: str = "another process")
 def _exit(code: int) -> None:
     """Ends this process without waiting for others."""
     if is_first():
-        # What the others hear of this by, which JAX aborts them without, ends when they have.
+        # By the coordinator the others hear of it; where that is gone, JAX aborts them without a sentence.
         time.sleep(1.5 * BEAT_SECONDS)
         with contextlib.suppress(Exception):
             _joined().service.shutdown()
@@ -224,11 +186,11 @@ def alone() -> bool:
 
 
 def _joined() -> Any:
-    """What ``join`` has made: ``client`` of the store of keys and values that all share, and ``process_id``.
+    """What ``join`` has made: ``client`` of the store of keys and values that all share, ``process_id``, ``service``.
 
     ``jax.process_index`` would start the device first, for which it waits for all processes.
     """
-    from jax._src.distributed import global_state  # neither has this
+    from jax._src.distributed import global_state  # it has no public name
 
     return global_state
 

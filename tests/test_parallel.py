@@ -40,12 +40,17 @@ def start(kind, workdir, data, *extra, devices=1, steps=STEPS):
     )
 
 
-def start_all(count, kind, workdir, data, *extra, **options):
-    """The processes of one run."""
+def joining(count):
+    """Options of processes that meet on a free port, without their index."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         coordinator = f"127.0.0.1:{free.getsockname()[1]}"
-    joined = ("--processes.count", str(count), "--processes.coordinator", coordinator, "--processes.index")
+    return ("--processes.count", str(count), "--processes.coordinator", coordinator, "--processes.index")
+
+
+def start_all(count, kind, workdir, data, *extra, **options):
+    """The processes of one run."""
+    joined = joining(count)
     return [start(kind, workdir, data, *extra, *joined, str(index), **options) for index in range(count)]
 
 
@@ -129,12 +134,9 @@ def test_a_killed_process_ends_the_others_with_a_sentence(tmp_path, data_folder,
 def test_a_process_that_cannot_go_on_says_why_and_the_other_that_it_ended(tmp_path, data_folder, given):
     options = ("search", tmp_path / "w", data_folder)
     assert end(start(*options, "--learning-rate", "1e-3", steps=1))[0] == [0]
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        joined = ("--processes.count", "2", "--processes.coordinator", f"127.0.0.1:{free.getsockname()[1]}")
+    joined = joining(2)
     together = [
-        start(*options, "--learning-rate", rate, *joined, "--processes.index", str(index), steps=1)
-        for index, rate in enumerate(given)
+        start(*options, "--learning-rate", rate, *joined, str(index), steps=1) for index, rate in enumerate(given)
     ]
     codes, _, errors = end(*together)
     wrong = given.index("2e-3")
@@ -158,6 +160,7 @@ def test_the_most_devices_that_share_a_batch_equally_are_used():
         (Processes(count=2, index=2), "--processes.index must be in 0 to 1"),
         (Processes(count=2), "--processes.coordinator must be HOST:PORT"),
         (Processes(count=2, coordinator="host"), "--processes.coordinator must be HOST:PORT"),
+        (Processes(count=2, coordinator="host:99999"), "--processes.coordinator must be HOST:PORT"),
     ],
 )
 def test_senseless_processes_are_refused(processes, sentence):
