@@ -12,8 +12,10 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
+import json
 import sys
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -27,6 +29,7 @@ from rich.table import Table
 from autoderain_jax.blocks import ChoiceConv
 from autoderain_jax.candidates import DEFAULT_CANDIDATES, candidate
 from autoderain_jax.errors import InputError
+from autoderain_jax.files import read_json, replace_file
 from autoderain_jax.mdarts import Search
 from autoderain_jax.rivals import ALGORITHMS, AlgorithmName, Kernels, best_of_random
 from autoderain_jax.search_space import Choices, Rows, Supernet, initial_alphas, leaning_alphas
@@ -43,6 +46,8 @@ Picks = tuple[int, ...]
 class PlantedConfig:
     """Measure how often a search finds a planted architecture."""
 
+    workdir: Path | None = None
+    """Folder in which answers are kept teacher by teacher; the same folder again goes on where it was stopped."""
     algorithms: tuple[AlgorithmName, ...] = ("mdarts",)
     """Searches to be measured, all on the same teachers."""
     kernels: Kernels | None = None
@@ -162,27 +167,63 @@ def planted(config: PlantedConfig) -> dict[str, Found]:
     config.check()
     console = command.console()
     true = _true_choices(config)
+    answers = _Answers(config)
     players = {name: _Player(config, name) for name in config.algorithms}
     trainer = _Trainer(config)
-    picks: dict[str, list[Picks]] = {name: [] for name in (*players, *(["true"] if config.rank else []))}
-    ranks: dict[str, list[float]] = {name: [] for name in picks}
-    for index in track(range(config.teachers), "searching", console=console, disable=not console.is_terminal):
+    names = (*players, *(["true"] if config.rank else []))
+    todo = range(len(answers.done), config.teachers)
+    for index in track(todo, "searching", console=console, disable=not console.is_terminal):
         rng = jax.random.fold_in(jax.random.key(config.seed), index)
         teacher = trainer.teacher(rng, true[index])
-        for name in picks:
+        found: dict[str, Picks] = {}
+        for name in names:
             answer = players[name].search(teacher, rng) if name in players else true[index]
-            picks[name].append(tuple(int(pick) for pick in answer))
-        found = {name: answers[-1] for name, answers in picks.items()}
+            found[name] = tuple(int(pick) for pick in answer)
+        better: dict[str, float] = {}
         if config.rank:
             values = trainer.values(teacher, rng, _architectures(config, index, found.values()))
             for name, pick in found.items():
-                ranks[name].append(float(np.mean([value < values[pick] for value in values.values()])))
+                better[name] = float(np.mean([value < values[pick] for value in values.values()]))
+        answers.add(found, better)
         if not console.is_terminal:
             console.print(f"teacher {index + 1}/{config.teachers}")
             for name, pick in found.items():
-                better = f"; {ranks[name][-1]:.1%} are better" if config.rank else ""
-                console.print(f"  {name}: {' '.join(CANDIDATES[i] for i in pick)}{better}")
-    return {name: Found(true, np.array(answers), ranks[name]) for name, answers in picks.items()}
+                rank = f"; {better[name]:.1%} are better" if config.rank else ""
+                console.print(f"  {name}: {' '.join(CANDIDATES[i] for i in pick)}{rank}")
+    done = answers.done[: config.teachers]
+    return {
+        name: Found(
+            true,
+            np.array([answer["found"][name] for answer in done]),
+            [answer["better"][name] for answer in done if config.rank],
+        )
+        for name in names
+    }
+
+
+class _Answers:
+    """What was found for each teacher so far, kept in ``answers.json`` if there is a folder."""
+
+    def __init__(self, config: PlantedConfig):
+        options = {name: value for name, value in dataclasses.asdict(config).items() if name not in _FREE}
+        self._options = json.loads(json.dumps(options))
+        self._path = None if config.workdir is None else config.workdir / "answers.json"
+        self.done: list[dict[str, Any]] = []
+        if self._path is not None and self._path.exists():
+            kept = read_json(self._path, "answers")
+            if not isinstance(kept, dict) or kept.get("options") != self._options:
+                raise InputError(f"{self._path} is not of these options; give another --workdir, or those to go on")
+            self.done = kept["done"]
+
+    def add(self, found: dict[str, Picks], better: dict[str, float]) -> None:
+        self.done.append({"found": found, "better": better})
+        if self._path is not None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            replace_file(self._path, json.dumps({"options": self._options, "done": self.done}) + "\n")
+
+
+_FREE = ("workdir", "teachers")
+"""Options with which a folder may go on otherwise than it began."""
 
 
 class _Trainer:

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 
 from autoderain_jax.errors import InputError
@@ -41,6 +42,20 @@ def test_every_algorithm_runs_and_is_ranked():
         # A rank is that of the very architecture among all five: two architectures with one rank are one, but for ties.
     same = [results[name].ranks[0] for name in results if (results[name].found[0] == results["true"].found[0]).all()]
     assert set(same) == {results["true"].ranks[0]}
+
+
+def test_a_folder_goes_on(tmp_path):
+    config = PlantedConfig(
+        layers=2, teachers=1, steps=4, rank=3, rank_steps=2, size=6, channels=4, workdir=tmp_path / "run"
+    )
+    planted(config)
+    both = planted(dataclasses.replace(config, teachers=2))
+    unbroken = planted(dataclasses.replace(config, teachers=2, workdir=None))
+    for name, result in unbroken.items():
+        np.testing.assert_array_equal(both[name].found, result.found)
+        assert both[name].ranks == result.ranks
+    with pytest.raises(InputError, match=r"answers.json is not of these options"):
+        planted(dataclasses.replace(config, steps=5))
 
 
 def test_senseless_options_are_named():
