@@ -186,11 +186,16 @@ class SearchesConfig(SearchConfig):
 
 @dataclasses.dataclass(frozen=True)
 class RetrainConfig(TrainingConfig):
-    """Train a searched network from scratch: writes model/ and report.html."""
+    """Train a searched network from scratch, or a trained one further: writes model/ and report.html."""
 
     genotype: Path = Path("genotype.json")
-    """Required: the genotype file that a search wrote. The data of that search are the default of --data, and without
-    --preset so are its preset and network."""
+    """Required, or --initial-model: the genotype file that a search wrote. The data of that search are the default of
+    --data, and without --preset so are its preset and network."""
+    initial_model: Path | None = None
+    """Fine-tuning: the model folder whose weights are trained further, instead of --genotype; genotype and network are
+    the model's."""
+    gradient_clip: float = 0.01
+    """Norm to which longer gradients are shortened, as a single one can undo a training; 0: never."""
     held_out: float = 0.05
     """Share of the training images held out, whole, to choose the best weights; a part of the search's."""
     accumulate: int = 1
@@ -204,6 +209,8 @@ class RetrainConfig(TrainingConfig):
         for name in ("validations", "accumulate"):
             if getattr(self, name) < 1:
                 raise InputError(f"--{name} must be at least 1, not {getattr(self, name)}")
+        if not self.gradient_clip >= 0:
+            raise InputError(f"--gradient-clip must not be negative, not {self.gradient_clip}")
 
 
 def open_training(config: TrainingConfig) -> tuple[Pairs, Pairs]:

@@ -1,8 +1,9 @@
-"""Train a searched network from scratch: ``python -m experiments.retrain --genotype FILE``."""
+"""Train a searched network: ``python -m experiments.retrain --genotype FILE``; or, by ``--initial-model``, further."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import sys
 from collections.abc import Callable, Mapping
@@ -58,19 +59,21 @@ def retrain(config: RetrainConfig) -> Model:
       KeyboardInterrupt: stopped by a signal, with everything saved.
     """
     config.check()
-    genotype = Genotype.load(config.genotype)
-    genotype.check_fits(config.network, str(config.genotype))
+    genotype, initial = start_of(config)
     train, held_out = open_training(config)
     train.require_patch(config.patch)
     held_out.require_patch(SSIM_WINDOW)
     layout = data_parallel(config.batch, config.accumulate)
-    workdir = Workdir(
-        config.workdir, config, "retrain", blocks=genotype.blocks, images=[train.listing_id(), held_out.listing_id()]
-    )
+    inputs = {"blocks": genotype.blocks, "images": [train.listing_id(), held_out.listing_id()]}
+    if initial is not None:
+        inputs["initial_model"] = initial.id
+    workdir = Workdir(config.workdir, config, "retrain", **inputs)
     network = DerainNet(config.network, genotype.choices, remat=config.remat)
-    optimiser = optax.adam(optax.cosine_decay_schedule(config.learning_rate, config.steps))
-    first = jax.jit(lambda: first_state(network, optimiser, config), out_shardings=layout.whole)
-    model = Model(config.network, genotype, local(first().params), config.patch, _provenance(config))
+    optimiser = clipped_adam(config.learning_rate, config.steps, config.gradient_clip)
+    given = None if initial is None else layout.place_whole(initial.params)
+    begin = jax.jit(lambda params: first_state(network, optimiser, config, params), out_shardings=layout.whole)
+    first = functools.partial(begin, given)
+    model = Model(config.network, genotype, local(first().params), config.patch, _provenance(config, initial))
     workdir.console.print(
         f"{model.parameters:,} parameters; {len(train)} training pairs, {len(held_out)} held out; {config.steps} steps"
         f"{layout.words}"
@@ -127,10 +130,31 @@ def retrain(config: RetrainConfig) -> Model:
     return best.model
 
 
-def first_state(network: DerainNet, optimiser: optax.GradientTransformation, config: RetrainConfig) -> TrainState:
-    """Fresh weights, drawn by the configuration's seed."""
-    patch = jnp.zeros((1, config.patch, config.patch, 3))
-    params = jax.jit(network.init)(jax.random.key(config.seed), patch)["params"]
+def start_of(config: RetrainConfig) -> tuple[Genotype, Model | None]:
+    """The architecture, and the model that is trained further, if one is; raises ``InputError`` if they do not fit."""
+    if config.initial_model is None:
+        genotype = Genotype.load(config.genotype)
+        genotype.check_fits(config.network, str(config.genotype))
+        return genotype, None
+    initial = Model.load(config.initial_model)
+    if initial.config != config.network:
+        raise InputError(f"--network is not that of --initial-model {config.initial_model}: leave it out")
+    return initial.genotype, initial
+
+
+def clipped_adam(learning_rate: float, steps: int, clip: float) -> optax.GradientTransformation:
+    """Adam along gradients no longer than ``clip``, unless it is 0, at a rate that falls to zero along a cosine."""
+    adam = optax.adam(optax.cosine_decay_schedule(learning_rate, steps))
+    return optax.chain(optax.clip_by_global_norm(clip), adam) if clip else adam
+
+
+def first_state(
+    network: DerainNet, optimiser: optax.GradientTransformation, config: RetrainConfig, params: Any = None
+) -> TrainState:
+    """The weights given, or fresh ones, drawn by the configuration's seed."""
+    if params is None:
+        patch = jnp.zeros((1, config.patch, config.patch, 3))
+        params = jax.jit(network.init)(jax.random.key(config.seed), patch)["params"]
     return TrainState(params, optimiser.init(params), jax.tree.map(jnp.copy, params), jnp.float32(-jnp.inf))
 
 
@@ -199,7 +223,7 @@ def _share(pairs: Pairs) -> range:
     return range(jax.process_index(), len(pairs), jax.process_count())
 
 
-def _provenance(config: RetrainConfig) -> dict[str, Any]:
+def _provenance(config: RetrainConfig, initial: Model | None) -> dict[str, Any]:
     # Not of what leaves the result as it is: processes, accumulation, recomputation.
     names = (
         "preset",
@@ -211,20 +235,24 @@ def _provenance(config: RetrainConfig) -> dict[str, Any]:
         "batch",
         "patch",
         "learning_rate",
+        "gradient_clip",
         "loss",
         "held_out",
     )
-    return {name: getattr(config, name) for name in names}
+    before = {} if initial is None else {"initial_model": dict(initial.training)}
+    return {name: getattr(config, name) for name in names} | before
 
 
 def main() -> None:
     """The command. Preset, data and network of the search are the defaults, as the genotype tells them."""
     args = sys.argv[1:]
-    preset, path = command.peek("--preset", args), command.peek("--genotype", args)
-    if path is None and not {"-h", "--help"} & set(args):
-        raise InputError("--genotype is required: the genotype.json that a search wrote")
+    preset, path, further = (command.peek(option, args) for option in ("--preset", "--genotype", "--initial-model"))
+    if (path is None) == (further is None) and not {"-h", "--help"} & set(args):
+        raise InputError("give either --genotype, the genotype.json that a search wrote, or --initial-model")
     origin = Genotype.load(path).origin if path is not None else {}
     default = retrain_preset(preset or origin.get("preset") or "tiny")
+    if further is not None:
+        default = dataclasses.replace(default, network=Model.load(further).config)
     if path is not None:
         found = searched_with(origin, path)
         if preset is not None:

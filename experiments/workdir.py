@@ -370,7 +370,17 @@ def _interrupts() -> Iterator[list[int]]:
 
 def _plain(config: Any) -> dict[str, Any]:
     """A configuration as JSON values, without what may differ between the parts of one run."""
-    free = ("workdir", "checkpoint_minutes", "genotype", "stream", "data_root", "imports", "processes", "remat")
+    free = (
+        "workdir",
+        "checkpoint_minutes",
+        "genotype",
+        "initial_model",
+        "stream",
+        "data_root",
+        "imports",
+        "processes",
+        "remat",
+    )
     free += ("accumulate", "seeds", "cost_weights")
     values = {name: value for name, value in dataclasses.asdict(config).items() if name not in free}
     return json.loads(json.dumps(values, default=str))

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import optax
 from rich.table import Table
 
 from autoderain_jax.errors import InputError
@@ -23,7 +22,7 @@ from data_pipelines.batches import as_floats, batches, fits
 from experiments import command
 from experiments.benchmark.timing import in_turn, ratio, seconds
 from experiments.config import Preset, retrain_preset
-from experiments.retrain import fed, first_state, train_step
+from experiments.retrain import clipped_adam, fed, first_state, train_step
 
 STREAMS = ("device", "tf")
 """Measured; the first only where the data fit."""
@@ -131,7 +130,7 @@ class _Step:
     def __init__(self, preset: Preset):
         config = retrain_preset(preset)
         network = DerainNet(config.network, uniform(config.network, CONVOLUTION, "on").choices)
-        optimiser = optax.adam(config.learning_rate)
+        optimiser = clipped_adam(config.learning_rate, config.steps, config.gradient_clip)
         state = first_state(network, optimiser, config)
         self._state = state.params, state.opt_state
         self._update = jax.jit(fed(train_step(network, optimiser, config.loss)), donate_argnums=(0, 1))

@@ -9,7 +9,6 @@ from typing import Any
 
 import jax
 import numpy as np
-import optax
 
 from autoderain_jax.candidates import CANDIDATES
 from autoderain_jax.cost import macs
@@ -18,9 +17,9 @@ from autoderain_jax.genotype import Genotype, uniform
 from autoderain_jax.network import DerainNet, NetworkConfig
 from autoderain_jax.rivals import AlgorithmName, Kernels
 from data_pipelines.batches import as_floats
-from experiments.config import Preset, SearchConfig, search_preset
+from experiments.config import Preset, RetrainConfig, SearchConfig, search_preset
 from experiments.programs import Programs, Run, tree_bytes
-from experiments.retrain import first_state, train_step
+from experiments.retrain import clipped_adam, first_state, train_step
 from experiments.search import build
 
 LARGEST = "conv5x5"
@@ -165,7 +164,7 @@ class Step:
 def single_step(config: SearchConfig, genotype: Genotype) -> Step:
     """The training step of a derived network, as retraining runs it, on a batch of floats as those of searches are."""
     network = DerainNet(config.network, genotype.choices)
-    optimiser = optax.adam(optax.cosine_decay_schedule(config.learning_rate, config.steps))
+    optimiser = clipped_adam(config.learning_rate, config.steps, RetrainConfig.gradient_clip)
     update = train_step(network, optimiser, config.loss)
 
     def step(state, batch):
