@@ -8,12 +8,10 @@ All ours.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from typing import NamedTuple
 
-import jax
-
+from autoderain_jax import memory
 from autoderain_jax.candidates import candidate
 from autoderain_jax.genotype import Genotype
 from autoderain_jax.network import NetworkConfig
@@ -135,7 +133,5 @@ def spans(length: int, tile: int, margin: int, grid: int) -> Iterator[Span]:
 
 def memory_limit() -> int:
     """Bytes that restoring an image may take: a quarter of what the device has, and not more than 2.5 GB of a CPU's."""
-    device = jax.local_devices()[0]
-    known = (device.memory_stats() or {}).get("bytes_limit") if device.platform != "cpu" else None
-    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 8 * 2**30
-    return int(SHARE * known if known else min(SHARE * machine, MOST_OF_MACHINE))
+    known = memory.of_accelerator()
+    return int(SHARE * known if known else min(SHARE * (memory.of_machine() or 8 * 2**30), MOST_OF_MACHINE))

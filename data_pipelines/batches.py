@@ -8,9 +8,10 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
+from autoderain_jax import memory
 from autoderain_jax.errors import InputError
 from autoderain_jax.parallel import Layout
-from data_pipelines.device_stream import MOST_PIXELS, DeviceBatch, cut, device_batches, device_memory
+from data_pipelines.device_stream import MOST_PIXELS, DeviceBatch, cut, device_batches
 from data_pipelines.pairs import Pairs
 from data_pipelines.sampling import sample_patches
 
@@ -78,8 +79,8 @@ def origin(pairs: Pairs, *, patch: int, batch: int, seed: int, step: int) -> str
 
 def fits(pairs: Pairs) -> bool:
     """Whether ``auto`` puts the pixels of a data set on the device."""
-    memory = device_memory()
-    limit = DEVICE_SHARE * memory if memory else HOST_BYTES
+    available = memory.of_accelerator()
+    limit = DEVICE_SHARE * available if available else HOST_BYTES
     return pairs.nbytes <= limit and pairs.nbytes // 6 <= MOST_PIXELS
 
 

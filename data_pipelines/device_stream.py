@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from autoderain_jax import memory
 from autoderain_jax.errors import InputError
 from autoderain_jax.parallel import Layout
 from data_pipelines.pairs import Pairs
@@ -66,11 +67,6 @@ def cut(batch: DeviceBatch) -> dict[str, jax.Array]:
     return {"rainy": patches[..., :3], "clean": patches[..., 3:]}
 
 
-def device_memory() -> int | None:
-    """Bytes of the default device's memory, None if it does not tell, as a CPU does not."""
-    return (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
-
-
 def put(pairs: Pairs, layout: Layout | None = None) -> DeviceImages:
     """Reads all pairs and puts them on the default device, or on all of a layout.
 
@@ -81,9 +77,9 @@ def put(pairs: Pairs, layout: Layout | None = None) -> DeviceImages:
     if counts.sum() > MOST_PIXELS:
         raise InputError(f"--stream device: the data have {counts.sum():,} pixels, more than {MOST_PIXELS:,}; use tf")
     start = np.concatenate([[0], np.cumsum(counts)[:-1]])
-    memory = device_memory()
-    if memory and pairs.nbytes > memory:
-        raise InputError(f"--stream device: the data take {pairs.nbytes:,} bytes, the device has {memory:,}; use tf")
+    available = memory.of_accelerator()
+    if available and pairs.nbytes > available:
+        raise InputError(f"--stream device: the data take {pairs.nbytes:,} bytes, the device has {available:,}; use tf")
     try:
         pixels = np.empty((counts.sum(), 6), np.uint8)
     except MemoryError:

@@ -169,10 +169,10 @@ def check_devices(found: Findings) -> None:
     found.tell("devices", f"{len(devices)} x {devices[0].device_kind} ({devices[0].platform})")
     if here and devices[0].platform == "cpu":
         found.problem(f"there is a GPU, but JAX uses the CPU: {_why_no_gpu(here[0])}")
-    from experiments.programs import device_memory
+    from autoderain_jax import memory
 
-    memory = device_memory()
-    found.tell("memory", "unknown" if memory is None else f"{memory / 1e9:.1f} GB")
+    available = memory.of_device()
+    found.tell("memory", "unknown" if available is None else f"{available / 1e9:.1f} GB")
     if devices[0].platform == "gpu" and os.environ.get("XLA_PYTHON_CLIENT_PREALLOCATE", "true") == "true":
         found.tell(
             "", "of it three quarters are taken at once: XLA_PYTHON_CLIENT_PREALLOCATE=false leaves the rest to others"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
@@ -10,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from autoderain_jax import memory
 from autoderain_jax.parallel import Layout
 
 LOWER = "lower --batch, --patch, --network.width or --network.blocks, or give --remat"
@@ -121,14 +121,6 @@ def _shape(leaf: Any) -> str:
     return f"{leaf.dtype}{leaf.shape}"
 
 
-def device_memory() -> int | None:
-    """Bytes that a device of this process offers to arrays, or the machine's memory for a CPU; None if unknown."""
-    device = jax.local_devices()[0]
-    if device.platform == "cpu":
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else None
-    return (device.memory_stats() or {}).get("bytes_limit")
-
-
 def predict(runs: Iterable[Run], resident: int, lower: str = LOWER) -> str:
     """A sentence on the peak memory of steps before they run; it names what to lower if that is too much.
 
@@ -137,7 +129,7 @@ def predict(runs: Iterable[Run], resident: int, lower: str = LOWER) -> str:
       resident: bytes on the device besides: the state, batches, the pixels of a data set.
       lower: what to do if that is too much.
     """
-    peak, available = max(run.extra for run in runs) + resident, device_memory()
+    peak, available = max(run.extra for run in runs) + resident, memory.of_device()
     sentence = f"predicted peak memory: {peak / 1e6:,.0f} MB"
     if available is None:
         return sentence

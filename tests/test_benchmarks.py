@@ -94,9 +94,9 @@ def test_prediction_says_what_to_lower_when_it_will_not_fit(monkeypatch):
     # What one program hands to the next is counted where it is taken.
     handing = programs.ahead(lambda x, y: multiply(programs(jnp.add)(x, y), y), x, x)
     assert [run.extra for run in handing] == [4_000_000, 4_000_000]
-    monkeypatch.setattr("experiments.programs.device_memory", lambda: 10_000_000)
+    monkeypatch.setattr("autoderain_jax.memory.of_device", lambda: 10_000_000)
     assert predict(compiled, 8_000_000) == "predicted peak memory: 8 MB of 10 MB"
-    monkeypatch.setattr("experiments.programs.device_memory", lambda: 1_000_000)
+    monkeypatch.setattr("autoderain_jax.memory.of_device", lambda: 1_000_000)
     assert "will not fit: lower --batch, --patch" in predict(compiled, 8_000_000)
 
 
