@@ -12,6 +12,7 @@ import datetime
 import errno
 import json
 import math
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -44,8 +45,8 @@ QUIET_SECONDS = 5.0
 """Least time between progress lines where the output is no terminal."""
 AGREE_STEPS = 10
 """Several processes ask one another after so many steps whether to save or to stop."""
-_LOCKS: dict[Path, Any] = {}
-"""Files of the folders that this process has locked, which stay open."""
+_LOCKS: dict[Path, int] = {}
+"""Descriptors of files by which this process has locked folders; they stay open."""
 
 
 class Workdir:
@@ -91,16 +92,16 @@ class Workdir:
         path = self.folder.resolve() / "lock"
         if path in _LOCKS or fcntl is None:
             return
-        file = path.open("w")
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            file.close()
+            os.close(descriptor)
             if error.errno in (errno.EACCES, errno.EAGAIN):
                 raise InputError(f"workdir {self.folder} is in use by another process") from None
             # A file system without locks.
             return
-        _LOCKS[path] = file
+        _LOCKS[path] = descriptor
 
     def _adopt(self, config: dict[str, Any]) -> None:
         """Writes the configuration, or compares it with the one already there."""

@@ -14,7 +14,7 @@ import pytest
 from autoderain_jax.candidates import CANDIDATES, add_candidate
 from autoderain_jax.network import NetworkConfig
 from experiments.config import RetrainConfig, SearchConfig
-from tests.samples import write_pairs
+from tests.samples import random_genotype, write_pairs
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -66,6 +66,14 @@ def retrain_config(search_config, tmp_path):
     }
     shared |= {"workdir": tmp_path / "retrain", "genotype": tmp_path / "genotype.json", "held_out": 0.2}
     return RetrainConfig(**shared, validations=2)
+
+
+@pytest.fixture
+def genotype(retrain_config):
+    """Of the retraining, in its file."""
+    genotype = random_genotype(retrain_config.network)
+    genotype.save(retrain_config.genotype)
+    return genotype
 
 
 @pytest.fixture

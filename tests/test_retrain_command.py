@@ -1,0 +1,94 @@
+"""Retraining: from a genotype or from a model, its files and resuming."""
+
+import dataclasses
+import json
+import shutil
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from autoderain_jax import Model
+from experiments import retrain
+from tests.running import interrupt_at, run
+
+
+def test_retrain_writes_a_model_and_resumes_exactly(retrain_config, genotype, monkeypatch, tmp_path):
+    model = retrain.retrain(retrain_config)
+    assert model.genotype == genotype
+    folder = retrain_config.workdir
+    chex.assert_trees_all_equal(Model.load(folder / "model").params, jax.tree.map(np.asarray, model.params))
+    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [record["step"] for record in records if "held_out_psnr" in record] == [3, 6]
+    assert (folder / "report.html").read_text().count("<svg") == 3
+
+    broken = dataclasses.replace(retrain_config, workdir=tmp_path / "broken")
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, retrain, 4)
+        with pytest.raises(KeyboardInterrupt):
+            retrain.retrain(broken)
+    chex.assert_trees_all_equal(retrain.retrain(broken).params, model.params)
+    assert (broken.workdir / "metrics.jsonl").read_text() == (folder / "metrics.jsonl").read_text()
+
+
+def test_a_model_is_trained_further(retrain_config, genotype, monkeypatch, capfd, tmp_path):
+    retrain.retrain(retrain_config)
+    folder = retrain_config.workdir / "model"
+    before = Model.load(folder)
+    options = ("--initial-model", folder, "--data", retrain_config.data, "--workdir", tmp_path / "further")
+    options += ("--patch", 16, "--steps", 1, "--validations", 1, "--held-out", 0.2)
+    code, _, err = run(monkeypatch, capfd, retrain, *options, "--learning-rate", 1e-9)
+    assert code == 0, err
+    after = Model.load(tmp_path / "further" / "model")
+    assert after.genotype == genotype
+    assert after.training["initial_model"] == before.training
+    chex.assert_trees_all_close(after.params, before.params, atol=1e-8)
+
+    code, _, err = run(monkeypatch, capfd, retrain, *options, "--network.width", 5)
+    assert (code, "--network is not that of --initial-model" in err) == (2, True)
+    code, _, err = run(monkeypatch, capfd, retrain, *options, "--genotype", retrain_config.genotype)
+    assert (code, "give either --genotype" in err) == (2, True)
+    # The folder goes on only from the weights that it began with.
+    shutil.copytree(tmp_path / "further" / "model", folder, dirs_exist_ok=True)
+    code, _, err = run(monkeypatch, capfd, retrain, *options, "--learning-rate", 1e-9)
+    assert (code, "holds a run with initial_model" in err) == (2, True)
+
+
+def test_a_gradient_that_is_too_long_is_shortened():
+    gradient = {"a": jnp.array([3.0, 4.0]), "b": jnp.zeros(2)}
+
+    def first_moment(clip):
+        optimiser = retrain.clipped_adam(1e-3, 10, clip)
+        return optax.tree_utils.tree_get(optimiser.update(gradient, optimiser.init(gradient))[1], "mu")["a"]
+
+    np.testing.assert_allclose(first_moment(0.01), [0.1 * 0.006, 0.1 * 0.008], rtol=1e-5)
+    np.testing.assert_allclose(first_moment(0.0), [0.3, 0.4], rtol=1e-5)
+
+
+def test_training_reduces_the_loss(retrain_config, genotype):
+    config = dataclasses.replace(retrain_config, steps=60, batch=4, learning_rate=3e-3)
+    retrain.retrain(config)
+    lines = (config.workdir / "metrics.jsonl").read_text().splitlines()
+    losses = [json.loads(line)["train_loss"] for line in lines]
+    assert np.mean(losses[-10:]) < 0.8 * np.mean(losses[:10])
+
+
+def test_retrain_refuses_bad_genotypes(genotype, retrain_config, data_folder, tmp_path, monkeypatch, capfd):
+    text = retrain_config.genotype.read_text()
+    faults = {
+        text.replace('"version": 1', '"version": 9'): "genotype version 9",
+        text.replace(genotype.blocks["encoder0_block0"]["conv_a"], "conv8x8"): "unknown candidate 'conv8x8'",
+        text.replace("encoder0_block0", "encoder5_block0"): "does not fit a network",
+    }
+    for content, sentence in faults.items():
+        retrain_config.genotype.write_text(content)
+        args = ("--genotype", retrain_config.genotype, "--data", data_folder, "--workdir", tmp_path / "w")
+        code, _, err = run(monkeypatch, capfd, retrain, *args, "--patch", 16)
+        assert code == 2
+        assert sentence in err
+        assert err.count("\n") == 1
+    code, _, err = run(monkeypatch, capfd, retrain, "--workdir", tmp_path / "w")
+    assert (code, "give either --genotype" in err) == (2, True)
