@@ -43,8 +43,8 @@ class Derainer:
       model: the network and its weights.
       memory: bytes that restoring an image may take, as far as tiles of 256 pixels allow; by default a quarter of what
         the device has, and not more than 2.5 GB of a CPU's.
-      ensemble: restore the image as it is, mirrored and upside down, and take the mean: a little better, four times
-        slower. Not turned by a quarter: networks that were trained on rain that falls do not see it then.
+      ensemble: restore the image as it is, mirrored, upside down and both, and take the mean: a little better, four
+        times as slow. Not turned by a quarter: networks that were trained on rain that falls do not see it then.
 
     Attributes:
       model, ensemble: as given.

@@ -47,7 +47,7 @@ class CompareConfig:
     """
 
     workdir: Path
-    """Folder for all runs, results.json and results.md."""
+    """Folder for all runs, and results.json."""
     contenders: tuple[Contender, ...] = ("mdarts", "darts", "random", "conv3x3", "conv5x5")
     """Searches by their algorithm, and hand-made networks by their one type of convolution, with SE."""
     seeds: int = 3

@@ -28,7 +28,7 @@ class DemoConfig:
     model: Path | None = None
     """Model folder, as retraining writes it; without it, the model that comes with the package."""
     ensemble: bool = False
-    """Restore as it is, mirrored and upside down, and take the mean: a little better, four times slower."""
+    """Restore as it is, mirrored, upside down and both, and take the mean: a little better, four times as slow."""
     host: str = "127.0.0.1"
     """Address to serve on; 0.0.0.0 serves to the whole network."""
     port: int = 7860

@@ -21,6 +21,8 @@ from data_pipelines.images import SUFFIXES, is_image_name
 from data_pipelines.photos import Photo
 from experiments import command, video
 
+KNOWN = (*SUFFIXES, *video.SUFFIXES)
+"""Endings of the names of files that are restored, in small letters."""
 COMPARED = "compared"
 """The folder, in that of the restored photographs, which --compare writes to."""
 
@@ -43,10 +45,10 @@ class DerainConfig:
     compare: bool = False
     """Also write photographs before and after, side by side, to the folder compared/ in the output."""
     ensemble: bool = False
-    """Restore as it is, mirrored and upside down, and take the mean: a little better, four times slower."""
+    """Restore as it is, mirrored, upside down and both, and take the mean: a little better, four times as slow."""
     memory: float | None = None
-    """Gigabytes that restoring an image may take; larger ones are restored in tiles, to the same result. Default: a
-    quarter of what the device has, and not more than 2.5 of a CPU's."""
+    """Gigabytes that restoring an image may take; larger ones are restored in tiles, to nearly the same result.
+    Default: a quarter of what the device has, and not more than 2.5 of a CPU's."""
 
 
 def derain(config: DerainConfig) -> int:
@@ -110,8 +112,8 @@ def _targets(config: DerainConfig) -> dict[Path, Path]:
     targets: dict[Path, Path] = {}
     inputs: dict[str, Path] = {}
     for file in _files(config.inputs):
-        if file.suffix.lower() not in (*SUFFIXES, *video.SUFFIXES):
-            raise InputError(f"input {file} is not of a known type ({', '.join((*SUFFIXES, *video.SUFFIXES))})")
+        if file.suffix.lower() not in KNOWN:
+            raise InputError(f"input {file} is not of a known type ({', '.join(KNOWN)})")
         # Some file systems do not tell small letters from capitals.
         other = inputs.setdefault(file.name.casefold(), file)
         if not other.samefile(file):
@@ -135,9 +137,13 @@ def _files(inputs: tuple[Path, ...]) -> Iterator[Path]:
     """The files that inputs name; raises ``InputError`` for one that names none."""
     for path in inputs:
         if path.is_dir():
-            found = [file for file in sorted(path.iterdir()) if is_image_name(file) or video.is_video_name(file)]
+            files = sorted(file for file in path.iterdir() if file.is_file() and not file.name.startswith("."))
+            found = [file for file in files if is_image_name(file) or video.is_video_name(file)]
+            if found and (others := len(files) - len(found)):
+                kinds = ", ".join(sorted({file.suffix.lower() or file.name for file in files} - set(KNOWN)))
+                command.say(f"{path}: passed over {others} of {len(files)} files ({kinds})")
             if not found:
-                raise InputError(f"{path} holds no photograph or video ({', '.join((*SUFFIXES, *video.SUFFIXES))})")
+                raise InputError(f"{path} holds no photograph or video ({', '.join(KNOWN)})")
         elif path.exists():
             found = [path]
         else:

@@ -50,7 +50,7 @@ class EvaluateConfig:
     """Pixels of the window that squeeze-and-excitation pools over. Default: the model's, which is the side of the
     patches that it was trained on."""
     ensemble: bool = False
-    """Restore each image as it is, mirrored and upside down, and take the mean."""
+    """Restore each image as it is, mirrored, upside down and both, and take the mean."""
     data: str = BUILTIN
     """Folder with rainy/ and clean/ (its test/ part where it has one), a data set by name, or synthetic, as for
     training."""

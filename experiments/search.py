@@ -163,7 +163,7 @@ def search(config: SearchConfig) -> Found:
         for problem in problems:
             workdir.console.print(f"warning: {problem}")
     workdir.console.print(f"found: {workdir.folder / GENOTYPE}\nreport: {workdir.folder / 'report.html'}")
-    workdir.console.print(_next(config, workdir.folder / GENOTYPE))
+    workdir.console.print(_next(config, workdir.folder))
     return Found(genotype, derainer, held_out)
 
 
@@ -203,18 +203,19 @@ def searches(config: SearchesConfig) -> None:
         best = max(range(len(rows)), key=lambda i: rows[i]["held_out_psnr"])
         genotypes[best].save(workdir.folder / GENOTYPE)
         workdir.console.print(f"found: {workdir.folder / GENOTYPE}, that of seed {rows[best]['seed']}")
-        workdir.console.print(_next(config, workdir.folder / GENOTYPE))
+        workdir.console.print(_next(config, workdir.folder))
     else:
         for row in rows:
             workdir.console.print(f"cost weight {row['cost_weight']:g}, seed {row['seed']}: {row['genotype']}")
-        workdir.console.print(_next(config, "FILE"))
+        workdir.console.print(_next(config, "FOLDER"))
 
 
-def _next(config: SearchConfig, genotype: Path | str) -> str:
-    """The command that trains what was found, with what its genotype does not tell."""
+def _next(config: SearchConfig, folder: Path | str) -> str:
+    """The command that trains what was found in a folder, with what its genotype does not tell."""
     rain = ["--synthetic-rain", config.synthetic_rain] if config.synthetic_rain != "none" else []
     imports = ["--imports", *config.imports] if config.imports else []
-    return command.next_step("retrain", "--genotype", str(genotype), *rain, *imports)
+    files = ["--genotype", f"{folder}/{GENOTYPE}", "--workdir", f"{folder}/retrain"]
+    return command.next_step("retrain", *files, *rain, *imports)
 
 
 def _summary(config: SearchConfig, found: Found) -> dict[str, Any]:

@@ -100,6 +100,16 @@ def test_transparency_and_grey_are_kept(command, tmp_path, rainy, restored):
         assert (image.mode, image.size) == ("L", (200, 150))
 
 
+def test_what_is_passed_over_in_a_folder_is_told(command, tmp_path, rainy):
+    folder = tmp_path / "holiday"
+    folder.mkdir()
+    Image.fromarray(rainy).save(folder / "a.png")
+    for name in ("b.HEIC", "c.heic", "notes", ".hidden"):
+        (folder / name).touch()
+    code, _, err = command("holiday")
+    assert (code, err) == (0, "holiday: passed over 3 of 4 files (.heic, notes)\n")
+
+
 def test_sixteen_bits_are_refused_and_nothing_is_left(command, tmp_path):
     Image.fromarray(np.zeros((20, 20), np.uint16)).save(tmp_path / "deep.png")
     code, _, err = command("deep.png")

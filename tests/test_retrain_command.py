@@ -11,7 +11,7 @@ import numpy as np
 import optax
 import pytest
 
-from autoderain_jax import Model
+from autoderain_jax import Genotype, Model
 from experiments import retrain
 from tests.running import interrupt_at, run
 
@@ -43,7 +43,7 @@ def test_a_model_is_trained_further(retrain_config, genotype, monkeypatch, capfd
     code, _, err = run(monkeypatch, capfd, retrain, *options, "--learning-rate", 1e-9)
     assert code == 0, err
     after = Model.load(tmp_path / "further" / "model")
-    assert after.genotype == genotype
+    assert after.genotype == Genotype.load(folder / "model.json") == genotype
     assert after.training["initial_model"] == before.training
     chex.assert_trees_all_close(after.params, before.params, atol=1e-8)
 

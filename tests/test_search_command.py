@@ -122,9 +122,9 @@ def test_printed_command_trains_what_was_found(search_config, monkeypatch, capfd
     line = next(line for line in capfd.readouterr().out.splitlines() if line.startswith("next: "))
     args = shlex.split(line)[4:]
     small = ("--steps", 1, "--patch", 16, "--batch", 1, "--held-out", 0.2, "--validations", 1)
-    code, _, err = run(monkeypatch, capfd, retrain, *args, "--workdir", tmp_path / "next", *small)
+    code, _, err = run(monkeypatch, capfd, retrain, *args, *small)
     assert (code, err) == (0, "")
-    model = Model.load(tmp_path / "next/model")
+    model = Model.load(search_config.workdir / "retrain/model")
     assert model.config == search_config.network
     assert model.training["data"] == search_config.data
 
