@@ -85,11 +85,8 @@ class Genotype:
 
     @classmethod
     def load(cls, path: str | Path) -> Genotype:
-        """Reads a genotype file, or that in a ``model.json``; raises ``InputError`` if it is missing or not valid."""
-        content = read_json(Path(path), "genotype")
-        if isinstance(content, dict) and "genotype" in content:
-            content = content["genotype"]
-        return cls.from_content(content, str(path))
+        """Reads a genotype file; raises ``InputError`` if it is missing or not valid."""
+        return cls.from_content(read_json(Path(path), "genotype"), str(path))
 
 
 def _check_row(row: Any, where: str) -> None:

@@ -85,8 +85,12 @@ class Model:
         replace_file(folder / "model.json", json.dumps(content, indent=2) + "\n")
 
     @classmethod
-    def load(cls, folder: str | Path) -> Model:
-        """Reads a model folder; raises ``InputError`` naming what is missing or does not fit."""
+    def load(cls, folder: str | Path, weights: bool = True) -> Model:
+        """Reads a model folder, all of it or, without starting JAX, its ``model.json`` alone.
+
+        Raises:
+          InputError: something is missing or does not fit; it is named.
+        """
         path = Path(folder) / "model.json"
         content = read_json(path, "model")
         if not isinstance(content, dict) or content.get("format") != FORMAT or content.get("version") != VERSION:
@@ -105,6 +109,8 @@ class Model:
             raise InputError(f"{path}: training must be an object")
         genotype.check_fits(config, f"{path}, genotype")
         model = cls(config, genotype, {}, pool_window, training)
+        if not weights:
+            return model
         return dataclasses.replace(model, params=_read_weights(Path(folder) / "weights.safetensors", model.network()))
 
 

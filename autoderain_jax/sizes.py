@@ -13,7 +13,7 @@ from collections import defaultdict
 Size = tuple[int, int]
 """Height and width in pixels."""
 
-PRICES = {"cpu": 3 * 10**6}
+PRICES = {"cpu": 4 * 10**5}
 """Pixels that are restored in the time in which a program is compiled, by platform, for the packaged model."""
 PRICE = 2 * 10**8
 """The same on others."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from autoderain_jax.errors import InputError
+from autoderain_jax.metrics import SSIM_WINDOW
 
 CACHE_BYTES = 4 * 2**30
 """Decoded pairs kept in memory by default; the rest is decoded anew each time it is drawn."""
@@ -86,6 +87,16 @@ class Pairs(Sequence[Pair]):
             height, width = pair.size
             if min(height, width) < patch:
                 raise InputError(f"image {pair.name} is {width}x{height}, smaller than --patch {patch}")
+
+    def require_scored(self) -> None:
+        """Raises ``InputError`` naming the first image that is too small to have an SSIM."""
+        for pair in self:
+            height, width = pair.size
+            if min(height, width) < SSIM_WINDOW:
+                raise InputError(
+                    f"image {pair.name}, held out, is {width}x{height}, smaller than the window of SSIM, "
+                    f"{SSIM_WINDOW}x{SSIM_WINDOW}"
+                )
 
     def hold_out(self, fraction: float) -> tuple[Pairs, Pairs]:
         """Splits off a fraction of the backgrounds, at least one: (the rest, held out).

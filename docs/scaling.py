@@ -13,15 +13,14 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
 
 import jax
-import optax
 
 from autoderain_jax.cost import network_macs
 from autoderain_jax.genotype import uniform
 from autoderain_jax.network import DerainNet
 from autoderain_jax.parallel import Layout
-from experiments.config import retrain_preset
+from experiments.config import RetrainConfig, retrain_preset
 from experiments.programs import Programs, tree_bytes
-from experiments.retrain import first_state, train_step
+from experiments.retrain import clipped_adam, first_state, train_step
 
 BYTES = {"f32": 4, "bf16": 2, "s32": 4, "pred": 1}
 
@@ -39,7 +38,7 @@ def row(config, devices):
     """One line of the table."""
     genotype = uniform(config.network, "conv3x3")
     network = DerainNet(config.network, genotype.choices)
-    optimiser = optax.adam(1e-3)
+    optimiser = clipped_adam(1e-3, 1000, RetrainConfig.gradient_clip)
     layout = Layout(jax.sharding.Mesh(jax.devices()[:devices], ("data",)))
     state = jax.eval_shape(lambda: first_state(network, optimiser, config))
     image = jax.ShapeDtypeStruct((config.batch, config.patch, config.patch, 3), "float32", sharding=layout.shared)

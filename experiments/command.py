@@ -18,7 +18,7 @@ import jax
 import tyro
 from rich.console import Console
 
-from autoderain_jax.errors import InputError
+from autoderain_jax.errors import InputError, shown
 from experiments import processes
 
 Config = TypeVar("Config")
@@ -33,11 +33,19 @@ def parse(config: type[Config], args: Sequence[str] | None = None, default: Conf
 
 def peek(option: str, args: Sequence[str]) -> str | None:
     """The value of one option, read before the others: presets decide what the others default to."""
+    given = _values(option, args)
+    return given[0] if given else None
+
+
+def _values(option: str, args: Sequence[str]) -> list[str]:
+    """What follows an option, where it is given last, in any spelling that ``parse`` knows."""
+    found: list[str] = []
     for i, word in enumerate(args):
         name, equals, value = word.partition("=")
-        if name == option and (equals or i + 1 < len(args)):
-            return value if equals else args[i + 1]
-    return None
+        if name.startswith("--") and name.replace("_", "-") == option:
+            rest = itertools.takewhile(lambda word: not word.startswith("-"), args[i + 1 :])
+            found = [value] if equals else list(rest)
+    return found
 
 
 def import_modules(args: Sequence[str]) -> None:
@@ -46,15 +54,15 @@ def import_modules(args: Sequence[str]) -> None:
     Raises:
       InputError: there is no such module.
     """
-    for i, word in enumerate(args):
-        if word == "--imports":
-            for name in itertools.takewhile(lambda word: not word.startswith("-"), args[i + 1 :]):
-                try:
-                    importlib.import_module(name)
-                except ModuleNotFoundError as error:
-                    if error.name is None or not name.startswith(error.name):
-                        raise
-                    raise InputError(f"--imports: there is no module {name!r} here or on the Python path") from None
+    for name in _values("--imports", args):
+        if not all(part.isidentifier() for part in name.split(".")):
+            raise InputError(f"--imports: {shown(name)} is no name of a module")
+        try:
+            importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            if error.name is None or not name.startswith(error.name):
+                raise
+            raise InputError(f"--imports: there is no module {name!r} here or on the Python path") from None
 
 
 def run(main: Callable[[], int | None], lower: str = "") -> None:

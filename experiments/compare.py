@@ -76,8 +76,8 @@ class CompareConfig:
         for name in ("search_steps", "search_batch", "retrain_steps"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise InputError(f"--{name.replace('_', '-')} must be positive, not {getattr(self, name)}")
-        if len(set(self.contenders)) < len(self.contenders):
-            raise InputError("--contenders names one twice")
+        if not self.contenders or len(set(self.contenders)) < len(self.contenders):
+            raise InputError(f"--contenders names {'one twice' if self.contenders else 'none'}")
 
 
 def compare(config: CompareConfig) -> list[dict[str, Any]]:
@@ -94,7 +94,7 @@ def compare(config: CompareConfig) -> list[dict[str, Any]]:
     console = command.console()
     network = search_preset(config.preset).network
     target = NETWORK_COSTS[config.cost](network, uniform(network, REFERENCE).choices)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for seed, contender in itertools.product(range(config.seeds), config.contenders):
         console.print(f"== {contender}, seed {seed}")
         rows.append(_run(config, contender, seed, target))

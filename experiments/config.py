@@ -80,6 +80,8 @@ class TrainingConfig:
         if "negative_ssim" in self.loss and self.patch < 11:
             raise InputError(f"--patch must be at least 11 for negative_ssim, not {self.patch}")
         parse_loss(self.loss)
+        if self.synthetic_renderings != 1 and self.synthetic_rain == "none":
+            raise InputError("--synthetic-renderings needs --synthetic-rain")
         if not 0 < self.held_out < 1:
             raise InputError(f"--held-out must be between 0 and 1, not {self.held_out}")
         self.network.check("--network")
@@ -138,6 +140,10 @@ class SearchConfig(TrainingConfig):
             raise InputError(f"--random-paths must be at least 1, not {self.random_paths}")
         if self.mode != "lazy" and self.algorithm != "mdarts":
             raise InputError(f"--mode {self.mode} is a way of mdarts, not of {self.algorithm}")
+        if self.pull != SearchConfig.pull and self.mode != "eager":
+            raise InputError("--pull needs --mode eager")
+        if self.random_paths != SearchConfig.random_paths and self.algorithm != "random":
+            raise InputError(f"--random-paths is a way of random, not of {self.algorithm}")
         for name in ("alphas_learning_rate", "pull", "cost_weight", "early_stop"):
             if not (getattr(self, name) or 0) >= 0:
                 raise InputError(f"--{name.replace('_', '-')} must not be negative, not {getattr(self, name)}")
@@ -192,8 +198,9 @@ class RetrainConfig(TrainingConfig):
     """Required, or --initial-model: the genotype file that a search wrote. The data of that search are the default of
     --data, and without --preset so are its preset and network."""
     initial_model: Path | None = None
-    """Fine-tuning: the model folder whose weights are trained further, instead of --genotype; genotype and network are
-    the model's."""
+    """Fine-tuning: the model folder whose weights are trained further, instead of --genotype, on --data. Genotype and
+    network are the model's, and so are the defaults of --preset and --patch. The best weights are never worse than
+    those it begins with, on the images held out."""
     gradient_clip: float = 0.01
     """Norm to which longer gradients are shortened, as a single one can undo a training; 0: never."""
     held_out: float = 0.05

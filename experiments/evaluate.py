@@ -136,6 +136,9 @@ def _cases(config: EvaluateConfig):
     if (config.model is None) == (config.predictions is None):
         raise InputError("give either --model, or --predictions with --targets")
     if config.predictions is not None:
+        for option in ("data", "data_root", "split", "held_out", "pool_window", "ensemble"):
+            if getattr(config, option) != getattr(EvaluateConfig, option):
+                raise InputError(f"--{option.replace('_', '-')} belongs to --model, not to --predictions")
         files = matched_files(config.predictions, config.targets)
         source = {"predictions": str(config.predictions), "targets": str(config.targets)}
         return source, [name for name, *_ in files], [_file_case(*names) for names in files]
@@ -212,8 +215,9 @@ def _write(config: EvaluateConfig, rows: list[dict], result: dict) -> None:
             writer.writeheader()
             writer.writerows(rows)
         (folder / "scores.json").write_text(json.dumps(command.finite(result), indent=2, allow_nan=False) + "\n")
-        (folder / "scores.md").write_text(scores.markdown(name, result))
-        (folder / "scores.tex").write_text(scores.latex(name, result))
+        named = {"encoding": "utf-8", "errors": scores.NAMES}
+        (folder / "scores.md").write_text(scores.markdown(name, result), **named)
+        (folder / "scores.tex").write_text(scores.latex(name, result), **named)
     except OSError as error:
         raise InputError(f"cannot write to workdir {folder}: {error.strerror}") from None
 

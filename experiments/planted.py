@@ -35,6 +35,7 @@ from autoderain_jax.rivals import ALGORITHMS, AlgorithmName, Kernels, best_of_ra
 from autoderain_jax.search_space import Choices, Rows, Supernet, initial_alphas, leaning_alphas
 from experiments import command
 from experiments.config import check_own
+from experiments.workdir import lock
 
 CANDIDATES = DEFAULT_CANDIDATES
 
@@ -98,6 +99,7 @@ class PlantedConfig:
             "learning_rate",
             "random_paths",
             "rank_steps",
+            "rank_learning_rate",
             "rank_batch",
             "channels",
             "size",
@@ -105,6 +107,8 @@ class PlantedConfig:
         for name in (*positive, "batch"):
             if not getattr(self, name) > 0:
                 raise InputError(f"--{name.replace('_', '-')} must be positive, not {getattr(self, name)}")
+        if not self.algorithms:
+            raise InputError("--algorithms names none")
         if not 0 <= self.seed < 2**32:
             raise InputError(f"--seed must be in [0, 2^32), not {self.seed}")
         for name in ("cost_weight", "alphas_learning_rate", "rank"):
@@ -207,19 +211,41 @@ class _Answers:
     def __init__(self, config: PlantedConfig):
         options = {name: value for name, value in dataclasses.asdict(config).items() if name not in _FREE}
         self._options = json.loads(json.dumps(options))
-        self._path = None if config.workdir is None else config.workdir / "answers.json"
+        self._path = None
         self.done: list[dict[str, Any]] = []
-        if self._path is not None and self._path.exists():
+        if config.workdir is None:
+            return
+        try:
+            config.workdir.mkdir(parents=True, exist_ok=True)
+            lock(config.workdir)
+        except OSError as error:
+            raise InputError(f"cannot use workdir {config.workdir}: {error.strerror}") from None
+        self._path = config.workdir / "answers.json"
+        if self._path.exists():
             kept = read_json(self._path, "answers")
             if not isinstance(kept, dict) or kept.get("options") != self._options:
                 raise InputError(f"{self._path} is not of these options; give another --workdir, or those to go on")
-            self.done = kept["done"]
+            self.done = kept.get("done")
+            names = {*config.algorithms, *(["true"] if config.rank else [])}
+            if not isinstance(self.done, list) or not all(_is_answer(one, names, config) for one in self.done):
+                raise InputError(f"{self._path} is damaged: its answers are not those of a run")
 
     def add(self, found: dict[str, Picks], better: dict[str, float]) -> None:
         self.done.append({"found": found, "better": better})
         if self._path is not None:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
             replace_file(self._path, json.dumps({"options": self._options, "done": self.done}) + "\n")
+
+
+def _is_answer(value: Any, names: set[str], config: PlantedConfig) -> bool:
+    """Whether a JSON value is what ``_Answers.add`` writes for one teacher."""
+    if not isinstance(value, dict) or not all(isinstance(value.get(part), dict) for part in ("found", "better")):
+        return False
+    found, better = value["found"], value["better"]
+    if found.keys() != names or better.keys() != (names if config.rank else set()):
+        return False
+    picks = [pick for answer in found.values() if isinstance(answer, list) for pick in answer]
+    right = all(type(pick) is int and 0 <= pick < len(CANDIDATES) for pick in picks)
+    return right and len(picks) == len(names) * config.layers and all(type(one) is float for one in better.values())
 
 
 _FREE = ("workdir", "teachers")

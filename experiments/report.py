@@ -164,4 +164,5 @@ def _write(workdir: Workdir, kind: str, config: TrainingConfig, sections: list[t
         f"seed {config.seed}, {config.steps} steps.</p>"
         f"{body}<section><h2>Configuration</h2><table>{rows}</table></section></html>\n"
     )
-    (workdir.folder / "report.html").write_text(page)
+    # Names of images need not be UTF-8.
+    (workdir.folder / "report.html").write_text(page, encoding="utf-8", errors="backslashreplace")

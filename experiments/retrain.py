@@ -21,7 +21,7 @@ from autoderain_jax.errors import InputError, shown
 from autoderain_jax.genotype import Genotype
 from autoderain_jax.kernel_space import Stage
 from autoderain_jax.losses import parse_loss
-from autoderain_jax.metrics import SSIM_WINDOW, score
+from autoderain_jax.metrics import score
 from autoderain_jax.model import Model
 from autoderain_jax.network import DerainNet, NetworkConfig
 from autoderain_jax.parallel import data_parallel, local
@@ -62,7 +62,7 @@ def retrain(config: RetrainConfig) -> Model:
     genotype, initial = start_of(config)
     train, held_out = open_training(config)
     train.require_patch(config.patch)
-    held_out.require_patch(SSIM_WINDOW)
+    held_out.require_scored()
     layout = data_parallel(config.batch, config.accumulate)
     inputs = {"blocks": genotype.blocks, "images": [train.listing_id(), held_out.listing_id()]}
     if initial is not None:
@@ -110,8 +110,13 @@ def retrain(config: RetrainConfig) -> Model:
                 state = state._replace(best_params=best, best_psnr=layout.place_whole(np.float32(psnr)))
         return state, metrics
 
+    start = first()
+    if initial is not None:
+        psnr = held_out_psnr(derainer, held_out)
+        workdir.console.print(f"before: held-out PSNR (y-matlab) {psnr:.2f} dB")
+        start = start._replace(best_psnr=layout.place_whole(np.float32(psnr)))
     state = workdir.train(
-        first(),
+        start,
         config.steps,
         advance,
         batches_from,
@@ -239,7 +244,7 @@ def _provenance(config: RetrainConfig, initial: Model | None) -> dict[str, Any]:
         "loss",
         "held_out",
     )
-    before = {} if initial is None else {"initial_model": dict(initial.training)}
+    before = {} if initial is None else {"initial_model": {"id": initial.id, **initial.training}}
     return {name: getattr(config, name) for name in names} | before
 
 
@@ -250,9 +255,14 @@ def main() -> None:
     if (path is None) == (further is None) and not {"-h", "--help"} & set(args):
         raise InputError("give either --genotype, the genotype.json that a search wrote, or --initial-model")
     origin = Genotype.load(path).origin if path is not None else {}
+    initial = Model.load(further, weights=False) if further is not None else None
+    if initial is not None:
+        if command.peek("--data", args) is None:
+            raise InputError("--data is required with --initial-model: what it is to be trained on")
+        origin = initial.training
     default = retrain_preset(preset or origin.get("preset") or "tiny")
-    if further is not None:
-        default = dataclasses.replace(default, network=Model.load(further).config)
+    if initial is not None:
+        default = dataclasses.replace(default, network=initial.config, patch=initial.pool_window)
     if path is not None:
         found = searched_with(origin, path)
         if preset is not None:

@@ -18,6 +18,7 @@ import optax
 from autoderain_jax.candidates import candidate
 from autoderain_jax.cost import PRICES, macs, network_macs, relative_cost
 from autoderain_jax.derainer import Derainer
+from autoderain_jax.errors import InputError
 from autoderain_jax.files import replace_file
 from autoderain_jax.genotype import Genotype, derive, inherit, one_hot_gates
 from autoderain_jax.losses import parse_loss
@@ -134,6 +135,7 @@ def search(config: SearchConfig) -> Found:
     train, held_out = open_training(config)
     for pairs in (train, held_out):
         pairs.require_patch(config.patch)
+    held_out.require_scored()
     layout = data_parallel(config.batch)
     workdir = Workdir(config.workdir, config, "search", images=[train.listing_id(), held_out.listing_id()])
     workdir.console.print(
@@ -158,6 +160,8 @@ def search(config: SearchConfig) -> Found:
     derainer = Derainer(Model(config.network, genotype, inherit(local(state.params), genotype), config.patch))
     if workdir.writes:
         genotype.save(workdir.folder / GENOTYPE)
+        if not workdir.records():
+            raise InputError(f"{workdir.metrics_file} has no metrics of this run left: nothing to report")
         problems = health.warnings(workdir.records(), config.network, prices, config.start)
         write_search_report(workdir, config, genotype, derainer, held_out, prices, problems)
         for problem in problems:
@@ -213,6 +217,8 @@ def searches(config: SearchesConfig) -> None:
 def _next(config: SearchConfig, folder: Path | str) -> str:
     """The command that trains what was found in a folder, with what its genotype does not tell."""
     rain = ["--synthetic-rain", config.synthetic_rain] if config.synthetic_rain != "none" else []
+    if config.synthetic_renderings != 1:
+        rain += ["--synthetic-renderings", str(config.synthetic_renderings)]
     imports = ["--imports", *config.imports] if config.imports else []
     files = ["--genotype", f"{folder}/{GENOTYPE}", "--workdir", f"{folder}/retrain"]
     return command.next_step("retrain", *files, *rain, *imports)

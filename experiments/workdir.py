@@ -49,6 +49,23 @@ _LOCKS: dict[Path, int] = {}
 """Descriptors of files by which this process has locked folders; they stay open."""
 
 
+def lock(folder: Path) -> None:
+    """Keeps a folder to this process, until it ends however it does; raises ``InputError`` if another one has it."""
+    path = folder.resolve() / "lock"
+    if path in _LOCKS or fcntl is None:
+        return
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        if error.errno in (errno.EACCES, errno.EAGAIN):
+            raise InputError(f"workdir {folder} is in use by another process") from None
+        # A file system without locks.
+        return
+    _LOCKS[path] = descriptor
+
+
 class Workdir:
     """The folder of a run, which the first of its processes writes, and all read.
 
@@ -78,7 +95,7 @@ class Workdir:
         try:
             if self.writes:
                 self.folder.mkdir(parents=True, exist_ok=True)
-                self._lock()
+                lock(self.folder)
                 self._adopt(identity)
             processes.meet("workdir")
             if not self.writes:
@@ -86,22 +103,6 @@ class Workdir:
         except OSError as error:
             raise InputError(f"cannot use workdir {self.folder}: {error.strerror}") from None
         self.console.print(f"workdir: {self.folder}")
-
-    def _lock(self) -> None:
-        """Keeps the folder to this process, until it ends however it does."""
-        path = self.folder.resolve() / "lock"
-        if path in _LOCKS or fcntl is None:
-            return
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(descriptor)
-            if error.errno in (errno.EACCES, errno.EAGAIN):
-                raise InputError(f"workdir {self.folder} is in use by another process") from None
-            # A file system without locks.
-            return
-        _LOCKS[path] = descriptor
 
     def _adopt(self, config: dict[str, Any]) -> None:
         """Writes the configuration, or compares it with the one already there."""

@@ -19,7 +19,7 @@ from tests.samples import random_genotype, write_pairs
 
 @pytest.fixture(scope="session", autouse=True)
 def compilation_cache(tmp_path_factory):
-    """Compiles each program once for all tests."""
+    """Compiles each program once for all tests of a process."""
     jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 

@@ -1,5 +1,7 @@
 import dataclasses
 import json
+import subprocess
+import sys
 
 import chex
 import jax
@@ -205,3 +207,15 @@ def test_models_go_to_the_hub_and_come_from_it(model, tmp_path, monkeypatch):
     assert loaded.model.id == model.id
     assert hub.HubDerainer.from_pretrained().model.id == Derainer.from_pretrained().model.id
     np.testing.assert_array_equal(Derainer(loaded.model)(image), expected)
+
+
+def test_a_description_is_read_before_processes_have_met():
+    """Which they must before JAX knows its devices."""
+    code = (
+        "from autoderain_jax import Model; from autoderain_jax.derainer import PRETRAINED\n"
+        "from jax._src import xla_bridge\n"
+        "assert Model.load(PRETRAINED, weights=False).config.blocks\n"
+        "assert not xla_bridge._backends"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -1,6 +1,7 @@
 """The short form of the planted answers; ``python -m experiments.planted`` is the full one."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -56,6 +57,13 @@ def test_a_folder_goes_on(tmp_path):
         assert both[name].ranks == result.ranks
     with pytest.raises(InputError, match=r"answers.json is not of these options"):
         planted(dataclasses.replace(config, steps=5))
+    path = config.workdir / "answers.json"
+    whole = json.loads(path.read_text())
+    beyond = {"found": {"mdarts": [9, 9], "true": [0, 0]}, "better": {"mdarts": 0.0, "true": 0.0}}
+    for done in (5, [5], [{"found": {}, "better": {}}], [beyond]):
+        path.write_text(json.dumps({**whole, "done": done}))
+        with pytest.raises(InputError, match=r"answers.json is damaged"):
+            planted(config)
 
 
 def test_senseless_options_are_named():
@@ -65,5 +73,7 @@ def test_senseless_options_are_named():
         planted(PlantedConfig(relaxed=0.5, algorithms=("darts",)))
     with pytest.raises(InputError, match="--head-start must be in"):
         planted(PlantedConfig(head_start=-0.1))
+    with pytest.raises(InputError, match="--algorithms names none"):
+        planted(PlantedConfig(algorithms=()))
     with pytest.raises(InputError, match="--teachers must be positive"):
         planted(PlantedConfig(teachers=0))

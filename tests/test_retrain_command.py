@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import shutil
 
 import chex
 import jax
@@ -11,7 +10,7 @@ import numpy as np
 import optax
 import pytest
 
-from autoderain_jax import Genotype, Model
+from autoderain_jax import Model
 from experiments import retrain
 from tests.running import interrupt_at, run
 
@@ -39,20 +38,27 @@ def test_a_model_is_trained_further(retrain_config, genotype, monkeypatch, capfd
     folder = retrain_config.workdir / "model"
     before = Model.load(folder)
     options = ("--initial-model", folder, "--data", retrain_config.data, "--workdir", tmp_path / "further")
-    options += ("--patch", 16, "--steps", 1, "--validations", 1, "--held-out", 0.2)
+    options += ("--steps", 1, "--validations", 1, "--held-out", 0.2)
     code, _, err = run(monkeypatch, capfd, retrain, *options, "--learning-rate", 1e-9)
     assert code == 0, err
     after = Model.load(tmp_path / "further" / "model")
-    assert after.genotype == Genotype.load(folder / "model.json") == genotype
-    assert after.training["initial_model"] == before.training
+    assert after.genotype == genotype
+    assert after.training["initial_model"] == {"id": before.id, **before.training}
+    assert after.pool_window == before.pool_window == 16
     chex.assert_trees_all_close(after.params, before.params, atol=1e-8)
 
     code, _, err = run(monkeypatch, capfd, retrain, *options, "--network.width", 5)
     assert (code, "--network is not that of --initial-model" in err) == (2, True)
     code, _, err = run(monkeypatch, capfd, retrain, *options, "--genotype", retrain_config.genotype)
     assert (code, "give either --genotype" in err) == (2, True)
+    code, _, err = run(monkeypatch, capfd, retrain, "--initial-model", folder)
+    assert (code, "--data is required with --initial-model" in err) == (2, True)
+    # What is worse than the model that it began with is not kept.
+    code, out, _ = run(monkeypatch, capfd, retrain, *options, "--learning-rate", 9, "--workdir", tmp_path / "worse")
+    assert (code, "before: held-out PSNR" in out) == (0, True)
+    assert Model.load(tmp_path / "worse" / "model").id == before.id
     # The folder goes on only from the weights that it began with.
-    shutil.copytree(tmp_path / "further" / "model", folder, dirs_exist_ok=True)
+    dataclasses.replace(before, params=jax.tree.map(lambda leaf: leaf + np.float32(0.1), before.params)).save(folder)
     code, _, err = run(monkeypatch, capfd, retrain, *options, "--learning-rate", 1e-9)
     assert (code, "holds a run with initial_model" in err) == (2, True)
 

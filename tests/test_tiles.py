@@ -46,16 +46,17 @@ def test_no_pixel_is_reached_from_further_away(derainer):
     assert difference[:, :far].max() <= 1
 
 
-@pytest.mark.parametrize("side", [256, 512])
-def test_tiles_give_what_the_whole_image_gives(derainer, side):
+@pytest.mark.parametrize(("side", "most"), [(256, 5), (512, 1)])
+def test_tiles_give_what_the_whole_image_gives(derainer, side, most):
     image = np.ascontiguousarray(np.tile(data.astronaut(), (2, 2, 1))[:603, :701])
     pixel = MAPS * 4 * derainer.model.config.width
     small = Derainer(derainer.model, memory=side**2 * pixel)
     whole, parts = derainer(image), small(image)
     assert all(height < 604 and width < 704 and height * width <= side**2 for height, width in small.programs)
     difference = np.abs(whole.astype(int) - parts)
-    assert difference.max() <= 1
+    assert difference.max() <= most
     assert (difference > 0).mean() < 1e-3
+    assert (difference > 1).mean() < 1e-4
 
 
 def test_overlaps_reach_as_far_as_the_network_or_a_quarter_of_the_tile():
