@@ -36,8 +36,10 @@ def find_data(data: str, root: Path | None = None, root_option: str = "--data-ro
       root_option: what the option is called that gives it.
 
     Raises:
-      InputError: there is no such data set.
+      InputError: there is no such data set, or a root for one that has none.
     """
+    if root is not None and not is_known(data):
+        raise InputError(f"{root_option} is for data sets that are known by name, not for {shown(data)}")
     if is_synthetic(data):
         return synthetic_parts(data)
     if is_known(data):

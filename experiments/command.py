@@ -60,9 +60,9 @@ def import_modules(args: Sequence[str]) -> None:
         try:
             importlib.import_module(name)
         except ModuleNotFoundError as error:
-            if error.name is None or not name.startswith(error.name):
-                raise
-            raise InputError(f"--imports: there is no module {name!r} here or on the Python path") from None
+            if error.name is not None and f"{name}.".startswith(f"{error.name}."):
+                raise InputError(f"--imports: there is no module {name!r} here or on the Python path") from None
+            raise InputError(f"--imports: {name} needs a module that is not there: {error.name or error}") from None
 
 
 def run(main: Callable[[], int | None], lower: str = "") -> None:

@@ -20,7 +20,7 @@ from rich.table import Table
 
 from autoderain_jax.cost import network_macs, network_params
 from autoderain_jax.errors import InputError
-from autoderain_jax.files import replace_file
+from autoderain_jax.files import read_json, replace_file
 from autoderain_jax.genotype import Genotype, uniform
 from autoderain_jax.network import NetworkConfig
 from autoderain_jax.rivals import ALGORITHMS
@@ -30,9 +30,11 @@ from experiments.config import Preset, retrain_preset, search_preset
 from experiments.evaluate import EvaluateConfig, evaluate
 from experiments.retrain import retrain
 from experiments.search import search
+from experiments.workdir import claim
 
 Contender = Literal["mdarts", "darts", "folded", "nasp", "proxyless", "random", "conv3x3", "conv5x5"]
 
+RESULTS = "results.json"
 REFERENCE = "conv3x3"
 """The hand-made network, with SE, whose cost all others are scaled to."""
 NETWORK_COSTS = {"macs": network_macs, "params": network_params}
@@ -94,11 +96,14 @@ def compare(config: CompareConfig) -> list[dict[str, Any]]:
     console = command.console()
     network = search_preset(config.preset).network
     target = NETWORK_COSTS[config.cost](network, uniform(network, REFERENCE).choices)
+    claim(config.workdir)
+    kept = _kept(config.workdir / RESULTS)
     rows: list[dict[str, Any]] = []
     for seed, contender in itertools.product(range(config.seeds), config.contenders):
         console.print(f"== {contender}, seed {seed}")
         rows.append(_run(config, contender, seed, target))
-        _write(config, rows)
+        kept[contender, str(seed)] = rows[-1]
+        _write(config, list(kept.values()))
     console.print(_table(rows))
     return rows
 
@@ -141,8 +146,18 @@ def _run(config: CompareConfig, contender: Contender, seed: int, target: float) 
     }
 
 
+def _kept(path: Path) -> dict[tuple[str, str], dict[str, Any]]:
+    """The rows of an earlier part of the comparison by contender and seed: those not reached again stay."""
+    rows = read_json(path, "results") if path.exists() else []
+    if not isinstance(rows, list) or not all(
+        isinstance(row, dict) and {"contender", "seed"} <= row.keys() for row in rows
+    ):
+        raise InputError(f"{path} is damaged: it is not a list of results")
+    return {(str(row["contender"]), str(row["seed"])): row for row in rows}
+
+
 def _write(config: CompareConfig, rows: list[dict[str, Any]]) -> None:
-    replace_file(config.workdir / "results.json", json.dumps(rows, indent=2) + "\n")
+    replace_file(config.workdir / RESULTS, json.dumps(command.finite(rows), indent=2, allow_nan=False) + "\n")
 
 
 def _table(rows: list[dict[str, Any]]) -> Table:

@@ -7,12 +7,14 @@ of other defaults.
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any, Literal
 
 from autoderain_jax.errors import InputError
 from autoderain_jax.genotype import one_hot_gates, uniform
 from autoderain_jax.losses import parse_loss
+from autoderain_jax.model import LARGEST_WINDOW
 from autoderain_jax.network import NetworkConfig, open_choices
 from autoderain_jax.rivals import ALGORITHMS, Algorithm, AlgorithmName, Kernels
 from autoderain_jax.search_space import Rows, leaning_alphas
@@ -73,8 +75,10 @@ class TrainingConfig:
     def check(self) -> None:
         """Raises ``InputError`` naming the first option whose value makes no sense."""
         for name in ("steps", "batch", "patch", "learning_rate", "checkpoint_minutes", "synthetic_renderings"):
-            if not getattr(self, name) > 0:
+            if not 0 < getattr(self, name) < math.inf:
                 raise InputError(f"--{name.replace('_', '-')} must be positive, not {getattr(self, name)}")
+        if self.patch > LARGEST_WINDOW:
+            raise InputError(f"--patch must be at most {LARGEST_WINDOW}, not {self.patch}")
         if not 0 <= self.seed < 2**32:
             raise InputError(f"--seed must be in [0, 2^32), not {self.seed}")
         if "negative_ssim" in self.loss and self.patch < 11:
@@ -144,8 +148,11 @@ class SearchConfig(TrainingConfig):
             raise InputError("--pull needs --mode eager")
         if self.random_paths != SearchConfig.random_paths and self.algorithm != "random":
             raise InputError(f"--random-paths is a way of random, not of {self.algorithm}")
+        for name in ("early_stop", "alphas_learning_rate"):
+            if getattr(self, name) and self.algorithm == "random":
+                raise InputError(f"--{name.replace('_', '-')} is no way of random, whose alphas do not move")
         for name in ("alphas_learning_rate", "pull", "cost_weight", "early_stop"):
-            if not (getattr(self, name) or 0) >= 0:
+            if not 0 <= (getattr(self, name) or 0) < math.inf:
                 raise InputError(f"--{name.replace('_', '-')} must not be negative, not {getattr(self, name)}")
 
     @property
@@ -184,8 +191,9 @@ class SearchesConfig(SearchConfig):
         super().check()
         if self.seeds < 1:
             raise InputError(f"--seeds must be at least 1, not {self.seeds}")
-        if any(not weight >= 0 for weight in self.cost_weights):
-            raise InputError(f"--cost-weights must not be negative, not {min(self.cost_weights)}")
+        for weight in self.cost_weights:
+            if not 0 <= weight < math.inf:
+                raise InputError(f"--cost-weights must not be negative, not {weight}")
         if len(set(self.cost_weights)) < len(self.cost_weights):
             raise InputError("--cost-weights names one twice")
 
@@ -199,8 +207,8 @@ class RetrainConfig(TrainingConfig):
     --data, and without --preset so are its preset and network."""
     initial_model: Path | None = None
     """Fine-tuning: the model folder whose weights are trained further, instead of --genotype, on --data. Genotype and
-    network are the model's, and so are the defaults of --preset and --patch. The best weights are never worse than
-    those it begins with, on the images held out."""
+    network are the model's, and so are the defaults of --preset and --patch. If nothing scores better on the images
+    held out, the result is that model."""
     gradient_clip: float = 0.01
     """Norm to which longer gradients are shortened, as a single one can undo a training; 0: never."""
     held_out: float = 0.05
@@ -216,7 +224,7 @@ class RetrainConfig(TrainingConfig):
         for name in ("validations", "accumulate"):
             if getattr(self, name) < 1:
                 raise InputError(f"--{name} must be at least 1, not {getattr(self, name)}")
-        if not self.gradient_clip >= 0:
+        if not 0 <= self.gradient_clip < math.inf:
             raise InputError(f"--gradient-clip must not be negative, not {self.gradient_clip}")
 
 

@@ -60,7 +60,7 @@ def derain(config: DerainConfig) -> int:
     Raises:
       InputError: no such input, two inputs of one name, an output that would overwrite an input, or a bad model.
     """
-    if config.memory is not None and not config.memory > 0:
+    if config.memory is not None and not 0 < config.memory < 1e6:
         raise InputError(f"--memory must be positive, not {config.memory}")
     targets = _targets(config)
     command.keep_programs()

@@ -24,7 +24,7 @@ from autoderain_jax.model import Model
 from data_pipelines import BUILTIN, choose_part, find_data
 from data_pipelines.images import read_rgb
 from data_pipelines.layouts import ALL, matched_files
-from data_pipelines.pairs import fingerprint, pixel_digest
+from data_pipelines.pairs import Pairs, fingerprint, pixel_digest
 from experiments import command, scores
 from experiments.figures import contact_sheet
 
@@ -151,6 +151,8 @@ def _cases(config: EvaluateConfig):
     pairs = parts[part].open()
     if config.held_out:
         pairs = pairs.hold_out(config.held_out)[1]
+    # Each is read once.
+    pairs = Pairs(pairs, cache_bytes=0)
     if config.pool_window is not None and config.pool_window < 1:
         raise InputError(f"--pool-window must be positive, not {config.pool_window}")
     model = Model.load(config.model)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
-import json
+import math
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -27,17 +27,15 @@ from rich.progress import track
 from rich.table import Table
 
 from autoderain_jax.blocks import ChoiceConv
-from autoderain_jax.candidates import DEFAULT_CANDIDATES, candidate
+from autoderain_jax.candidates import DEFAULT_CANDIDATES as CANDIDATES
+from autoderain_jax.candidates import candidate
 from autoderain_jax.errors import InputError
-from autoderain_jax.files import read_json, replace_file
 from autoderain_jax.mdarts import Search
 from autoderain_jax.rivals import ALGORITHMS, AlgorithmName, Kernels, best_of_random
 from autoderain_jax.search_space import Choices, Rows, Supernet, initial_alphas, leaning_alphas
 from experiments import command
+from experiments.answers import Answers
 from experiments.config import check_own
-from experiments.workdir import lock
-
-CANDIDATES = DEFAULT_CANDIDATES
 
 Picks = tuple[int, ...]
 """An architecture: index of the candidate in each layer."""
@@ -92,28 +90,23 @@ class PlantedConfig:
 
     def check(self) -> None:
         """Raises ``InputError`` naming the first option whose value makes no sense."""
-        positive = (
-            "layers",
-            "teachers",
-            "steps",
-            "learning_rate",
-            "random_paths",
-            "rank_steps",
-            "rank_learning_rate",
-            "rank_batch",
-            "channels",
-            "size",
-        )
-        for name in (*positive, "batch"):
-            if not getattr(self, name) > 0:
+        ranking = ("rank_steps", "rank_learning_rate", "rank_batch")
+        positive = ("layers", "teachers", "steps", "learning_rate", "random_paths", "channels", "size", "batch")
+        for name in (*positive, *ranking):
+            if not 0 < getattr(self, name) < math.inf:
                 raise InputError(f"--{name.replace('_', '-')} must be positive, not {getattr(self, name)}")
         if not self.algorithms:
             raise InputError("--algorithms names none")
         if not 0 <= self.seed < 2**32:
             raise InputError(f"--seed must be in [0, 2^32), not {self.seed}")
         for name in ("cost_weight", "alphas_learning_rate", "rank"):
-            if not (getattr(self, name) or 0) >= 0:
+            if not 0 <= (getattr(self, name) or 0) < math.inf:
                 raise InputError(f"--{name.replace('_', '-')} must not be negative, not {getattr(self, name)}")
+        for name in ranking:
+            if not self.rank and getattr(self, name) != getattr(PlantedConfig, name):
+                raise InputError(f"--{name.replace('_', '-')} needs --rank")
+        if self.random_paths != PlantedConfig.random_paths and "random" not in self.algorithms:
+            raise InputError(f"--random-paths is a way of random, not of {', '.join(self.algorithms)}")
         check_own(self, "mdarts" in self.algorithms, ", ".join(self.algorithms))
 
 
@@ -171,10 +164,11 @@ def planted(config: PlantedConfig) -> dict[str, Found]:
     config.check()
     console = command.console()
     true = _true_choices(config)
-    answers = _Answers(config)
+    names = (*config.algorithms, *(["true"] if config.rank else []))
+    options = {name: value for name, value in dataclasses.asdict(config).items() if name not in _FREE}
+    answers = Answers(config.workdir, options, lambda value: _is_answer(value, set(names), config))
     players = {name: _Player(config, name) for name in config.algorithms}
     trainer = _Trainer(config)
-    names = (*players, *(["true"] if config.rank else []))
     todo = range(len(answers.done), config.teachers)
     for index in track(todo, "searching", console=console, disable=not console.is_terminal):
         rng = jax.random.fold_in(jax.random.key(config.seed), index)
@@ -188,64 +182,33 @@ def planted(config: PlantedConfig) -> dict[str, Found]:
             values = trainer.values(teacher, rng, _architectures(config, index, found.values()))
             for name, pick in found.items():
                 better[name] = float(np.mean([value < values[pick] for value in values.values()]))
-        answers.add(found, better)
+        answers.add({"found": found, "better": better})
         if not console.is_terminal:
             console.print(f"teacher {index + 1}/{config.teachers}")
             for name, pick in found.items():
                 rank = f"; {better[name]:.1%} are better" if config.rank else ""
                 console.print(f"  {name}: {' '.join(CANDIDATES[i] for i in pick)}{rank}")
     done = answers.done[: config.teachers]
-    return {
-        name: Found(
-            true,
-            np.array([answer["found"][name] for answer in done]),
-            [answer["better"][name] for answer in done if config.rank],
-        )
-        for name in names
-    }
-
-
-class _Answers:
-    """What was found for each teacher so far, kept in ``answers.json`` if there is a folder."""
-
-    def __init__(self, config: PlantedConfig):
-        options = {name: value for name, value in dataclasses.asdict(config).items() if name not in _FREE}
-        self._options = json.loads(json.dumps(options))
-        self._path = None
-        self.done: list[dict[str, Any]] = []
-        if config.workdir is None:
-            return
-        try:
-            config.workdir.mkdir(parents=True, exist_ok=True)
-            lock(config.workdir)
-        except OSError as error:
-            raise InputError(f"cannot use workdir {config.workdir}: {error.strerror}") from None
-        self._path = config.workdir / "answers.json"
-        if self._path.exists():
-            kept = read_json(self._path, "answers")
-            if not isinstance(kept, dict) or kept.get("options") != self._options:
-                raise InputError(f"{self._path} is not of these options; give another --workdir, or those to go on")
-            self.done = kept.get("done")
-            names = {*config.algorithms, *(["true"] if config.rank else [])}
-            if not isinstance(self.done, list) or not all(_is_answer(one, names, config) for one in self.done):
-                raise InputError(f"{self._path} is damaged: its answers are not those of a run")
-
-    def add(self, found: dict[str, Picks], better: dict[str, float]) -> None:
-        self.done.append({"found": found, "better": better})
-        if self._path is not None:
-            replace_file(self._path, json.dumps({"options": self._options, "done": self.done}) + "\n")
+    results = {}
+    for name in names:
+        ranks = [answer["better"][name] for answer in done if config.rank]
+        results[name] = Found(true, np.array([answer["found"][name] for answer in done]), ranks)
+    return results
 
 
 def _is_answer(value: Any, names: set[str], config: PlantedConfig) -> bool:
-    """Whether a JSON value is what ``_Answers.add`` writes for one teacher."""
+    """Whether a JSON value is what is kept for one teacher."""
     if not isinstance(value, dict) or not all(isinstance(value.get(part), dict) for part in ("found", "better")):
         return False
     found, better = value["found"], value["better"]
     if found.keys() != names or better.keys() != (names if config.rank else set()):
         return False
     picks = [pick for answer in found.values() if isinstance(answer, list) for pick in answer]
-    right = all(type(pick) is int and 0 <= pick < len(CANDIDATES) for pick in picks)
-    return right and len(picks) == len(names) * config.layers and all(type(one) is float for one in better.values())
+    return (
+        all(isinstance(answer, list) and len(answer) == config.layers for answer in found.values())
+        and all(type(pick) is int and 0 <= pick < len(CANDIDATES) for pick in picks)
+        and all(type(share) is float for share in better.values())
+    )
 
 
 _FREE = ("workdir", "teachers")

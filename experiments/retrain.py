@@ -102,6 +102,10 @@ def retrain(config: RetrainConfig) -> Model:
         params, opt_state, loss = update(state.params, state.opt_state, take(streams["train"], config.accumulate))
         state = state._replace(params=params, opt_state=opt_state)
         metrics = {"train_loss": loss}
+        if step == 0 and initial is not None:
+            psnr = held_out_psnr(Derainer(initial), held_out)
+            workdir.console.print(f"before: held-out PSNR (y-matlab) {psnr:.2f} dB")
+            state = state._replace(best_psnr=layout.place_whole(np.float32(psnr)))
         if step + 1 in due:
             psnr = held_out_psnr(derainer.with_params(local(params)), held_out)
             metrics["held_out_psnr"] = psnr
@@ -110,13 +114,8 @@ def retrain(config: RetrainConfig) -> Model:
                 state = state._replace(best_params=best, best_psnr=layout.place_whole(np.float32(psnr)))
         return state, metrics
 
-    start = first()
-    if initial is not None:
-        psnr = held_out_psnr(derainer, held_out)
-        workdir.console.print(f"before: held-out PSNR (y-matlab) {psnr:.2f} dB")
-        start = start._replace(best_psnr=layout.place_whole(np.float32(psnr)))
     state = workdir.train(
-        start,
+        first(),
         config.steps,
         advance,
         batches_from,
@@ -124,6 +123,8 @@ def retrain(config: RetrainConfig) -> Model:
         batch_of=lambda step: origin(train, **drawn, step=step),
     )
     best = derainer.with_params(local(state.best_params))
+    if initial is not None and best.model.id == initial.id:
+        best = Derainer(initial)
     if workdir.writes:
         best.model.save(workdir.folder / "model")
         write_retrain_report(workdir, config, best, held_out)
@@ -142,6 +143,8 @@ def start_of(config: RetrainConfig) -> tuple[Genotype, Model | None]:
         genotype.check_fits(config.network, str(config.genotype))
         return genotype, None
     initial = Model.load(config.initial_model)
+    if config.workdir is not None and (config.workdir / "model").resolve() == config.initial_model.resolve():
+        raise InputError(f"--workdir {config.workdir} would overwrite --initial-model {config.initial_model}")
     if initial.config != config.network:
         raise InputError(f"--network is not that of --initial-model {config.initial_model}: leave it out")
     return initial.genotype, initial
@@ -251,13 +254,14 @@ def _provenance(config: RetrainConfig, initial: Model | None) -> dict[str, Any]:
 def main() -> None:
     """The command. Preset, data and network of the search are the defaults, as the genotype tells them."""
     args = sys.argv[1:]
+    helping = bool({"-h", "--help"} & set(args))
     preset, path, further = (command.peek(option, args) for option in ("--preset", "--genotype", "--initial-model"))
-    if (path is None) == (further is None) and not {"-h", "--help"} & set(args):
+    if (path is None) == (further is None) and not helping:
         raise InputError("give either --genotype, the genotype.json that a search wrote, or --initial-model")
     origin = Genotype.load(path).origin if path is not None else {}
     initial = Model.load(further, weights=False) if further is not None else None
     if initial is not None:
-        if command.peek("--data", args) is None:
+        if command.peek("--data", args) is None and not helping:
             raise InputError("--data is required with --initial-model: what it is to be trained on")
         origin = initial.training
     default = retrain_preset(preset or origin.get("preset") or "tiny")
@@ -267,6 +271,9 @@ def main() -> None:
         found = searched_with(origin, path)
         if preset is not None:
             found.pop("network", None)
+        if command.peek("--data", args) is not None:
+            # It is the place of the search's data, not of others.
+            found.pop("data_root", None)
         default = dataclasses.replace(default, **found)
     config = command.parse(RetrainConfig, args, default, prog="python -m experiments.retrain")
     processes.join(config.processes, command.say)

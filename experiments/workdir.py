@@ -49,12 +49,20 @@ _LOCKS: dict[Path, int] = {}
 """Descriptors of files by which this process has locked folders; they stay open."""
 
 
-def lock(folder: Path) -> None:
-    """Keeps a folder to this process, until it ends however it does; raises ``InputError`` if another one has it."""
-    path = folder.resolve() / "lock"
-    if path in _LOCKS or fcntl is None:
-        return
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+def claim(folder: Path) -> None:
+    """Makes a folder, and keeps it to this process until that ends, however it does.
+
+    Raises:
+      InputError: another process has it, or it cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder.resolve() / "lock"
+        if path in _LOCKS or fcntl is None:
+            return
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise InputError(f"cannot use workdir {folder}: {error.strerror}") from None
     try:
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -94,8 +102,7 @@ class Workdir:
         identity = {"kind": kind, **_plain(config), **inputs}
         try:
             if self.writes:
-                self.folder.mkdir(parents=True, exist_ok=True)
-                lock(self.folder)
+                claim(self.folder)
                 self._adopt(identity)
             processes.meet("workdir")
             if not self.writes:

@@ -55,6 +55,13 @@ def test_comparison_scores_every_contender_with_every_seed_and_resumes(
     assert '"cost": "params"' in (config.workdir / "mdarts-0" / "search" / "config.json").read_text()
     assert all(row["psnr"] > 10 for row in rows)
     assert compare(config) == rows
+    # What is not reached again stays.
+    assert compare(dataclasses.replace(config, contenders=("conv3x3",), seeds=1)) == [by_seed(rows, "conv3x3", 0)]
+    assert json.loads((config.workdir / "results.json").read_text()) == rows
+
+
+def by_seed(rows, contender, seed):
+    return next(row for row in rows if (row["contender"], row["seed"]) == (contender, seed))
 
 
 def test_senseless_options_are_named(tmp_path):

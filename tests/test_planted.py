@@ -60,7 +60,8 @@ def test_a_folder_goes_on(tmp_path):
     path = config.workdir / "answers.json"
     whole = json.loads(path.read_text())
     beyond = {"found": {"mdarts": [9, 9], "true": [0, 0]}, "better": {"mdarts": 0.0, "true": 0.0}}
-    for done in (5, [5], [{"found": {}, "better": {}}], [beyond]):
+    ragged = {"found": {"mdarts": [0], "true": [0, 0, 0]}, "better": beyond["better"]}
+    for done in (5, [5], [{"found": {}, "better": {}}], [beyond], [ragged]):
         path.write_text(json.dumps({**whole, "done": done}))
         with pytest.raises(InputError, match=r"answers.json is damaged"):
             planted(config)
@@ -73,6 +74,10 @@ def test_senseless_options_are_named():
         planted(PlantedConfig(relaxed=0.5, algorithms=("darts",)))
     with pytest.raises(InputError, match="--head-start must be in"):
         planted(PlantedConfig(head_start=-0.1))
+    with pytest.raises(InputError, match="--rank-steps needs --rank"):
+        planted(PlantedConfig(rank_steps=5))
+    with pytest.raises(InputError, match="--random-paths is a way of random, not of mdarts"):
+        planted(PlantedConfig(random_paths=5))
     with pytest.raises(InputError, match="--algorithms names none"):
         planted(PlantedConfig(algorithms=()))
     with pytest.raises(InputError, match="--teachers must be positive"):

@@ -38,14 +38,14 @@ def test_a_model_is_trained_further(retrain_config, genotype, monkeypatch, capfd
     folder = retrain_config.workdir / "model"
     before = Model.load(folder)
     options = ("--initial-model", folder, "--data", retrain_config.data, "--workdir", tmp_path / "further")
-    options += ("--steps", 1, "--validations", 1, "--held-out", 0.2)
-    code, _, err = run(monkeypatch, capfd, retrain, *options, "--learning-rate", 1e-9)
+    options += ("--steps", 30, "--validations", 1, "--held-out", 0.2)
+    code, _, err = run(monkeypatch, capfd, retrain, *options)
     assert code == 0, err
     after = Model.load(tmp_path / "further" / "model")
     assert after.genotype == genotype
     assert after.training["initial_model"] == {"id": before.id, **before.training}
     assert after.pool_window == before.pool_window == 16
-    chex.assert_trees_all_close(after.params, before.params, atol=1e-8)
+    assert after.id != before.id
 
     code, _, err = run(monkeypatch, capfd, retrain, *options, "--network.width", 5)
     assert (code, "--network is not that of --initial-model" in err) == (2, True)
@@ -54,12 +54,22 @@ def test_a_model_is_trained_further(retrain_config, genotype, monkeypatch, capfd
     code, _, err = run(monkeypatch, capfd, retrain, "--initial-model", folder)
     assert (code, "--data is required with --initial-model" in err) == (2, True)
     # What is worse than the model that it began with is not kept.
-    code, out, _ = run(monkeypatch, capfd, retrain, *options, "--learning-rate", 9, "--workdir", tmp_path / "worse")
+    worse = ("--steps", 1, "--learning-rate", 9)
+    code, out, _ = run(monkeypatch, capfd, retrain, *options, *worse, "--workdir", tmp_path / "worse")
     assert (code, "before: held-out PSNR" in out) == (0, True)
     assert Model.load(tmp_path / "worse" / "model").id == before.id
+    # Not at another window either.
+    wide = ("--patch", 24, "--workdir", tmp_path / "wide")
+    assert run(monkeypatch, capfd, retrain, *options, *worse, *wide)[0] == 0
+    assert Model.load(tmp_path / "wide" / "model").pool_window == 16
+    code, _, err = run(monkeypatch, capfd, retrain, *options, "--workdir", folder.parent)
+    assert (code, "would overwrite --initial-model" in err) == (2, True)
+    assert run(monkeypatch, capfd, retrain, "--initial-model", folder, "--help")[0] == 0
+    code, _, err = run(monkeypatch, capfd, retrain, *options, "--gradient-clip", "inf")
+    assert (code, "--gradient-clip must not be negative, not inf" in err) == (2, True)
     # The folder goes on only from the weights that it began with.
     dataclasses.replace(before, params=jax.tree.map(lambda leaf: leaf + np.float32(0.1), before.params)).save(folder)
-    code, _, err = run(monkeypatch, capfd, retrain, *options, "--learning-rate", 1e-9)
+    code, _, err = run(monkeypatch, capfd, retrain, *options)
     assert (code, "holds a run with initial_model" in err) == (2, True)
 
 
