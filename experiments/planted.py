@@ -203,10 +203,9 @@ def _is_answer(value: Any, names: set[str], config: PlantedConfig) -> bool:
     found, better = value["found"], value["better"]
     if found.keys() != names or better.keys() != (names if config.rank else set()):
         return False
-    picks = [pick for answer in found.values() if isinstance(answer, list) for pick in answer]
     return (
         all(isinstance(answer, list) and len(answer) == config.layers for answer in found.values())
-        and all(type(pick) is int and 0 <= pick < len(CANDIDATES) for pick in picks)
+        and all(type(pick) is int and 0 <= pick < len(CANDIDATES) for answer in found.values() for pick in answer)
         and all(type(share) is float for share in better.values())
     )
 
