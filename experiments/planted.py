@@ -164,9 +164,8 @@ def planted(config: PlantedConfig) -> dict[str, Found]:
     config.check()
     console = command.console()
     true = _true_choices(config)
-    names = (*config.algorithms, *(["true"] if config.rank else []))
-    options = {name: value for name, value in dataclasses.asdict(config).items() if name not in _FREE}
-    answers = Answers(config.workdir, options, lambda value: _is_answer(value, set(names), config))
+    names = _names(config)
+    answers = kept_answers(config, config.workdir)
     players = {name: _Player(config, name) for name in config.algorithms}
     trainer = _Trainer(config)
     todo = range(len(answers.done), config.teachers)
@@ -196,8 +195,20 @@ def planted(config: PlantedConfig) -> dict[str, Found]:
     return results
 
 
-def _is_answer(value: Any, names: set[str], config: PlantedConfig) -> bool:
+def kept_answers(config: PlantedConfig, folder: Path | None) -> Answers:
+    """What was found so far, with these options, teacher by teacher: ``found`` and ``better``, each by name."""
+    options = {name: value for name, value in dataclasses.asdict(config).items() if name not in _FREE}
+    return Answers(folder, options, lambda value: _is_answer(value, config))
+
+
+def _names(config: PlantedConfig) -> tuple[str, ...]:
+    """Whose architectures are told."""
+    return (*config.algorithms, *(["true"] if config.rank else []))
+
+
+def _is_answer(value: Any, config: PlantedConfig) -> bool:
     """Whether a JSON value is what is kept for one teacher."""
+    names = set(_names(config))
     if not isinstance(value, dict) or not all(isinstance(value.get(part), dict) for part in ("found", "better")):
         return False
     found, better = value["found"], value["better"]
@@ -206,7 +217,7 @@ def _is_answer(value: Any, names: set[str], config: PlantedConfig) -> bool:
     return (
         all(isinstance(answer, list) and len(answer) == config.layers for answer in found.values())
         and all(type(pick) is int and 0 <= pick < len(CANDIDATES) for answer in found.values() for pick in answer)
-        and all(type(share) is float for share in better.values())
+        and all(type(share) is float and 0 <= share <= 1 for share in better.values())
     )
 
 
@@ -221,7 +232,8 @@ class _Trainer:
         self._config = config
         self._net = PlantedNet(config.layers, Supernet(shared=False))
         schedule = optax.cosine_decay_schedule(config.rank_learning_rate, config.rank_steps, alpha=0.01)
-        self._optimiser = optax.adam(schedule)
+        # Flattened, as there are more arrays here than a small step has time for.
+        self._optimiser = optax.flatten(optax.adam(schedule))
         self._advance = jax.jit(self._step, donate_argnums=(0, 1))
         self._error = jax.jit(lambda *args: _error(self._net, *args))
         self._label = jax.jit(lambda teacher, images: _label(self._net, teacher, images))

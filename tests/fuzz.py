@@ -41,6 +41,7 @@ from data_pipelines.layouts import find_listed, find_parts, matched_files
 from data_pipelines.photos import Photo
 from experiments import scores
 from experiments.config import SearchConfig, retrain_preset
+from experiments.planted import PlantedConfig, kept_answers
 from experiments.retrain import searched_with
 from experiments.workdir import Workdir
 from tests.damage import WORDS, changed, damaged, encoded, image_files
@@ -236,6 +237,25 @@ def read_workdir(folder: Path, contents: dict[str, bytes]) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
+RANKED = PlantedConfig(layers=2, algorithms=("mdarts",), rank=3)
+
+
+def answer_files() -> st.SearchStrategy[bytes]:
+    """Answers of a search for planted architectures."""
+    answer = {"found": {"mdarts": [0, 4], "true": [0, 1]}, "better": {"mdarts": 0.5, "true": 0.0}}
+    with tempfile.TemporaryDirectory() as folder:
+        kept_answers(RANKED, Path(folder)).add(answer)
+        return changed(json.loads((Path(folder) / "answers.json").read_text()))
+
+
+def read_answers(folder: Path, content: bytes) -> None:
+    """``Answers``, and the summary of what it found."""
+    path = folder / "answers.json"
+    path.write_bytes(content)
+    answers = attempt(lambda: kept_answers(RANKED, folder), str(path))
+    assert answers is None or all(0 <= np.mean(list(answer["better"].values())) <= 1 for answer in answers.done)
+
+
 def texts() -> st.SearchStrategy[str]:
     """What may be given as a loss, or as data."""
     words = (
@@ -289,6 +309,7 @@ READERS = {
     "folders": Reader(folders, read_folder),
     "scores": Reader(score_files, read_scores),
     "workdir": Reader(workdir_files, read_workdir),
+    "answers": Reader(answer_files, read_answers),
     "texts": Reader(texts, read_text),
 }
 """Every reader by name."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import math
 import os
 import statistics
 from collections.abc import Callable, Iterator
@@ -60,7 +61,7 @@ class PipelineConfig:
     def check(self) -> None:
         """Raises ``InputError`` naming the first option whose value makes no sense."""
         for name in ("seconds", "rounds", "batches"):
-            if not getattr(self, name) > 0:
+            if not 0 < getattr(self, name) < math.inf:
                 raise InputError(f"--{name} must be positive, not {getattr(self, name)}")
 
 
