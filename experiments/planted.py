@@ -33,7 +33,7 @@ from autoderain_jax.errors import InputError
 from autoderain_jax.mdarts import Search
 from autoderain_jax.rivals import ALGORITHMS, AlgorithmName, Kernels, best_of_random
 from autoderain_jax.search_space import Choices, Rows, Supernet, initial_alphas, leaning_alphas
-from experiments import command
+from experiments import command, stacked
 from experiments.answers import Answers
 from experiments.config import check_own
 
@@ -232,10 +232,10 @@ class _Trainer:
         self._config = config
         self._net = PlantedNet(config.layers, Supernet(shared=False))
         schedule = optax.cosine_decay_schedule(config.rank_learning_rate, config.rank_steps, alpha=0.01)
-        # Flattened, as there are more arrays here than a small step has time for.
+        # Flattened, as the time of so small a step is that of its many operations.
         self._optimiser = optax.flatten(optax.adam(schedule))
         self._advance = jax.jit(self._step, donate_argnums=(0, 1))
-        self._error = jax.jit(lambda *args: _error(self._net, *args))
+        self._error = jax.jit(lambda weights, gates, batch: _mean_error(stacked.run(weights, gates, batch[0]), batch))
         self._label = jax.jit(lambda teacher, images: _label(self._net, teacher, images))
         self._first = jax.jit(self._init)
 
@@ -254,13 +254,13 @@ class _Trainer:
         prices = _prices(self._config)
         values = {}
         for picks in architectures:
-            gates = _gates(picks)
-            params = self._first(first, test[0], gates)
-            state = self._optimiser.init(params)
+            weights = stacked.stack(self._first(first, test[0], _gates(picks)))
+            gates = jax.nn.one_hot(np.array(picks), len(CANDIDATES))
+            state = self._optimiser.init(weights)
             for batch in batches:
-                params, state = self._advance(params, state, gates, batch)
+                weights, state = self._advance(weights, state, gates, batch)
             price = self._config.cost_weight * float(sum(prices[pick] for pick in picks))
-            values[picks] = float(self._error(params, gates, test)) + price
+            values[picks] = float(self._error(weights, gates, test)) + price
         return values
 
     def _images(self, rng: jax.Array, images: int) -> jax.Array:
@@ -273,10 +273,10 @@ class _Trainer:
     def _init(self, rng, images, gates):
         return self._net.init(rng, images, gates)["params"]
 
-    def _step(self, params, state, gates, batch):
-        grads = jax.grad(lambda p: _error(self._net, p, gates, batch))(params)
-        updates, state = self._optimiser.update(grads, state, params)
-        return optax.apply_updates(params, updates), state
+    def _step(self, weights, state, gates, batch):
+        grads = jax.grad(self._error)(weights, gates, batch)
+        updates, state = self._optimiser.update(grads, state, weights)
+        return optax.apply_updates(weights, updates), state
 
 
 class _Player:
@@ -356,8 +356,12 @@ def _label(net: PlantedNet, teacher: Teacher, images: jax.Array) -> tuple[jax.Ar
 
 
 def _error(net: PlantedNet, params: Any, gates: Rows, batch: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
-    images, labels, power = batch
-    return jnp.mean(jnp.square(net.apply({"params": params}, images, gates) - labels)) / power
+    return _mean_error(net.apply({"params": params}, batch[0], gates), batch)
+
+
+def _mean_error(outputs: jax.Array, batch: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
+    _, labels, power = batch
+    return jnp.mean(jnp.square(outputs - labels)) / power
 
 
 def _gates(picks: Sequence[int] | np.ndarray) -> Rows:

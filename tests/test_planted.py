@@ -3,12 +3,17 @@
 import dataclasses
 import json
 
+import chex
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from autoderain_jax.errors import InputError
 from autoderain_jax.rivals import ALGORITHMS
-from experiments.planted import PlantedConfig, planted
+from autoderain_jax.search_space import Supernet
+from experiments import stacked
+from experiments.planted import PlantedConfig, PlantedNet, planted
 
 
 def test_one_layer_is_recovered_by_the_gate_gradient():
@@ -43,6 +48,24 @@ def test_every_algorithm_runs_and_is_ranked():
         # A rank is that of the very architecture among all five: two architectures with one rank are one, but for ties.
     same = [results[name].ranks[0] for name in results if (results[name].found[0] == results["true"].found[0]).all()]
     assert set(same) == {results["true"].ranks[0]}
+
+
+@pytest.mark.parametrize("layers", [1, 3])
+def test_the_network_of_ranks_is_the_planted_one(layers):
+    net = PlantedNet(layers, Supernet(shared=False))
+    rng, weights_rng, gates_rng = jax.random.split(jax.random.key(0), 3)
+    images = jax.random.normal(rng, (2, 7, 9, 4))
+    gates = jax.random.uniform(gates_rng, (layers, 5))
+    rows = {f"layer{i}": {"conv": row} for i, row in enumerate(gates)}
+    params = jax.jit(net.init)(weights_rng, images, rows)["params"]
+    value, of_params = jax.jit(jax.value_and_grad(lambda p: jnp.square(net.apply({"params": p}, images, rows)).sum()))(
+        params
+    )
+    fast, of_weights = jax.jit(jax.value_and_grad(lambda w: jnp.square(stacked.run(w, gates, images)).sum()))(
+        stacked.stack(params)
+    )
+    np.testing.assert_allclose(fast, value, rtol=1e-5)
+    chex.assert_trees_all_close(of_weights, stacked.stack(of_params), rtol=1e-4, atol=1e-3)
 
 
 def test_a_folder_goes_on(tmp_path):
