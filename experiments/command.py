@@ -22,6 +22,8 @@ from autoderain_jax.errors import InputError, shown
 from experiments import processes
 
 Config = TypeVar("Config")
+PREDICTED = "predicted peak memory"
+"""How a sentence begins that is told again where there is not so much."""
 
 
 def parse(config: type[Config], args: Sequence[str] | None = None, default: Config | None = None, **options) -> Config:
@@ -108,7 +110,9 @@ def _told(main: Callable[[], int | None], lower: str) -> int:
 def _device_error(error: Exception, lower: str) -> int:
     """Says in a sentence what can be said so, and returns the exit code; raises everything else."""
     if "RESOURCE_EXHAUSTED" in str(error):
-        say("error: the device has not enough memory" + (f": {lower}" if lower else ""))
+        notes = [note.split(";")[0] for note in getattr(error, "__notes__", ()) if note.startswith(PREDICTED)]
+        said = f" ({notes[0]})" if notes else ""
+        say(f"error: the device has not enough memory{said}" + (f": {lower}" if lower else ""))
         return 2
     if jax.process_count() > 1 and any(word in str(error) for word in ("Gloo", "gloo", "NCCL", "nccl", "collective")):
         processes.tell_of_another(say)

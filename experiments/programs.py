@@ -11,6 +11,7 @@ import numpy as np
 
 from autoderain_jax import memory
 from autoderain_jax.parallel import Layout
+from experiments import command
 
 LOWER = "lower --batch, --patch, --network.width or --network.blocks, or give --remat"
 """What to do where training takes too much memory."""
@@ -130,7 +131,7 @@ def predict(runs: Iterable[Run], resident: int, lower: str = LOWER) -> str:
       lower: what to do if that is too much.
     """
     peak, available = max(run.extra for run in runs) + resident, memory.of_device()
-    sentence = f"predicted peak memory: {peak / 1e6:,.0f} MB"
+    sentence = f"{command.PREDICTED}: {peak / 1e6:,.0f} MB"
     if available is None:
         return sentence
     sentence += f" of {available / 1e6:,.0f} MB"

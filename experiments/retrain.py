@@ -86,7 +86,7 @@ def retrain(config: RetrainConfig) -> Model:
     streams: dict[str, Any] = {}
     drawn = {"patch": config.patch, "batch": config.batch, "seed": config.seed}
 
-    def batches_from(start: int) -> None:
+    def batches_from(start: int) -> str:
         for i in _share(held_out):
             # One that is damaged is told now rather than when something has been learned.
             held_out.image(i)
@@ -96,7 +96,7 @@ def retrain(config: RetrainConfig) -> Model:
         streams["train"] = itertools.chain([batch], stream)
         state = layout.shapes(jax.eval_shape(first))
         runs = programs.ahead(update, state.params, state.opt_state, [shapes(batch)] * config.accumulate)
-        workdir.console.print(predict(runs, tree_bytes([state, batch]), LESS))
+        return predict(runs, tree_bytes([state, batch]), LESS)
 
     def advance(state: TrainState, step: int):
         params, opt_state, loss = update(state.params, state.opt_state, take(streams["train"], config.accumulate))

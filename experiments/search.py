@@ -145,7 +145,7 @@ def search(config: SearchConfig) -> Found:
     choices = open_choices(config.network)
     prices = workdir.keep("prices.json", lambda: PRICES[config.cost](config.network, config.patch), choices)
     built = build(config, prices, layout)
-    run = _Run(built, config, {"train": train, "held_out": held_out}, workdir, layout)
+    run = _Run(built, config, {"train": train, "held_out": held_out}, layout)
     state = workdir.train(
         run.first_state(),
         config.steps,
@@ -250,11 +250,8 @@ def _origin(config: SearchConfig) -> dict[str, Any]:
 class _Run:
     """The steps of a search as ``Workdir.train`` wants them, and its streams."""
 
-    def __init__(
-        self, built: Built, config: SearchConfig, pairs: Mapping[str, Pairs], workdir: Workdir, layout: Layout
-    ):
+    def __init__(self, built: Built, config: SearchConfig, pairs: Mapping[str, Pairs], layout: Layout):
         self._built, self._config, self._pairs, self._layout = built, config, pairs, layout
-        self._console = workdir.console
         self._streams: dict[str, Any] = {}
         self._key = jax.jit(lambda: jax.random.key(config.seed), out_shardings=layout.whole)()
         self._search = built.search
@@ -265,8 +262,8 @@ class _Run:
         """Where the search starts."""
         return jax.jit(self._built.first_state, out_shardings=self._layout.whole)(self._key)
 
-    def batches_from(self, start: int) -> None:
-        """Opens the streams at a step, compiles the steps, and says what memory they will take."""
+    def batches_from(self, start: int) -> str:
+        """Opens the streams at a step, compiles the steps, and returns what memory they will take."""
         self._streams = {name: self._stream(name, start) for name in self._pairs}
         first = {name: next(stream) for name, stream in self._streams.items()}
         for name, batch in first.items():
@@ -277,7 +274,7 @@ class _Run:
         steps = (self._search.gates, self._search.weights)
         runs = [run for step in steps for run in ahead(step, state, batch, self._key)]
         # Besides the state: two batches, and the data where they lie on the device.
-        self._console.print(predict(runs, tree_bytes([state, batch, batch, first])))
+        return predict(runs, tree_bytes([state, batch, batch, first]))
 
     def batch_of(self, step: int) -> str:
         """What a step learned from, in words."""

@@ -17,9 +17,10 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -182,7 +183,7 @@ class Workdir:
         state: Any,
         steps: int,
         advance: Callable[[Any, int], tuple[Any, dict[str, Any]]],
-        batches_from: Callable[[int], None],
+        batches_from: Callable[[int], str | None],
         details: Callable[[Any], dict[str, Any]] = lambda state: {},
         checkpoint_minutes: float = 5.0,
         finished: Callable[[list[dict[str, Any]]], bool] | None = None,
@@ -195,7 +196,8 @@ class Workdir:
           steps: how many steps the whole run has.
           advance: ``(state, step) -> (state, metrics)``, one step. Metrics are scalars; one that is a Python float
             rather than on the device was dear to compute, and is recorded in any case.
-          batches_from: called once with the first step, to open the data there.
+          batches_from: called once with the first step, to open the data there; returns what to say of the memory that
+            steps will take, which is said again if it is not there.
           details: what a record of the metrics file holds besides; floats among it become events too.
           checkpoint_minutes: time between checkpoints.
           finished: told all records after each, whether to stop before ``steps``.
@@ -205,11 +207,16 @@ class Workdir:
           The state after the last step.
 
         Raises:
-          InputError: a loss was not finite, and the last checkpoint is kept; or ``advance`` raises it before it has
-            computed anything: what was learned until then is saved, unless other processes would have to save it too.
+          InputError: a loss or what was learned is not finite, and the last checkpoint is kept; or ``advance`` raises
+            it before it has computed anything: what was learned until then is saved, unless other processes would have
+            to save it too.
           KeyboardInterrupt: SIGINT or SIGTERM came; the state was saved.
         """
-        with Checkpoints(self.folder / "checkpoints") as checkpoints, contextlib.ExitStack() as stack:
+        with (
+            Checkpoints(self.folder / "checkpoints") as checkpoints,
+            _interrupts() as interrupts,
+            contextlib.ExitStack() as stack,
+        ):
             start, state = checkpoints.restore(state, self.console.print) or (0, state)
             if start:
                 self.console.print(f"resuming at step {start} of {steps}")
@@ -218,11 +225,14 @@ class Workdir:
             if start >= steps or self._finished(finished, start, state):
                 return state
             events = stack.enter_context(Events(self.folder, start)) if self.writes else None
-            batches_from(start)
+            words = batches_from(start)
+            if words:
+                self.console.print(words)
+                stack.enter_context(_noting(words))
             every = max(1, steps // LINES)
             saved = time.monotonic()
             figures = _Figures(self.folder, batch_of)
-            with _interrupts() as interrupts, Meter(self.console, start, steps) as meter:
+            with Meter(self.console, start, steps) as meter:
                 for step in range(start, steps):
                     try:
                         state, metrics = advance(state, step)
@@ -250,6 +260,7 @@ class Workdir:
                     meter.step()
                     if save or stop or last:
                         figures.see()
+                        figures.require_finite(done, state)
                         if self.writes and self.metrics_file.exists():
                             flush(self.metrics_file)
                         checkpoints.save(done, state)
@@ -297,16 +308,31 @@ class _Figures:
         for name, value in scalars.items():
             # Infinity is the PSNR of a perfect image.
             if math.isnan(value) or (math.isinf(value) and not name.endswith("psnr")):
-                raise InputError(
-                    f"{name} is {value} at step {step}, {self._batch_of(step - 1)}; the last checkpoint in "
-                    f"{self._folder} is kept: look at these images, or begin anew with a lower --learning-rate"
-                )
+                self._refuse(f"{name} is {value}", step)
         return scalars
+
+    def require_finite(self, step: int, state: Any) -> None:
+        """Refuses what was learned until a step unless it is finite: a loss is that of the weights before its step."""
+        if not _is_finite(state):
+            self._refuse("what was learned is not finite", step)
+
+    def _refuse(self, sentence: str, step: int) -> NoReturn:
+        raise InputError(
+            f"{sentence} at step {step}, {self._batch_of(step - 1)}; the last checkpoint in {self._folder} is kept: "
+            "look at these images, or begin anew with a lower --learning-rate"
+        )
+
+
+@jax.jit
+def _is_finite(state: Any) -> jax.Array:
+    """Whether all arrays of floats are; a scalar may be infinite, as a score is that nothing has beaten yet."""
+    leaves = [leaf for leaf in jax.tree.leaves(state) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+    return jnp.array([(jnp.isfinite(leaf) if leaf.ndim else ~jnp.isnan(leaf)).all() for leaf in leaves]).all()
 
 
 def _save_alone(checkpoints: Checkpoints, step: int, state: Any, reason: InputError) -> None:
     """Saves what was learned before data failed, if the state is whole and no other process would have to save too."""
-    if jax.process_count() > 1 or any(leaf.is_deleted() for leaf in jax.tree.leaves(state)):
+    if jax.process_count() > 1 or any(leaf.is_deleted() for leaf in jax.tree.leaves(state)) or not _is_finite(state):
         return
     try:
         checkpoints.save(step, state)
@@ -356,6 +382,16 @@ class Meter:
         pace = (now - self._began) / (done - self._start)
         left = datetime.timedelta(seconds=round(pace * (self._steps - done)))
         self._console.print(f"step {done}/{self._steps}  {text}  {pace:.2f} s/step  left {left}")
+
+
+@contextlib.contextmanager
+def _noting(words: str) -> Iterator[None]:
+    """Adds to errors what was said of memory, for ``command`` to tell where there was not enough."""
+    try:
+        yield
+    except (jax.errors.JaxRuntimeError, ValueError) as error:
+        error.add_note(words)
+        raise
 
 
 @contextlib.contextmanager

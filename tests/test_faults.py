@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ from autoderain_jax.errors import InputError
 from data_pipelines import open_pairs
 from data_pipelines.batches import batches
 from data_pipelines.sampling import sample_patches
-from experiments import search, workdir
+from experiments import retrain, search, workdir
 from tests.kills import SMALL, survives
 from tests.running import final_state, interrupt_at, run
 
@@ -117,17 +118,39 @@ def test_a_full_disk_is_told_and_the_run_goes_on_when_there_is_space(tmp_path, d
     assert [record["step"] for record in records] == [1, 2, 3, 4]
 
 
-def test_too_little_memory_is_told_with_what_to_lower(search_config, monkeypatch, capfd):
+@pytest.mark.usefixtures("genotype")
+@pytest.mark.parametrize("kind", ["search", "retrain"])
+def test_too_little_memory_is_told_with_what_to_lower(kind, search_config, retrain_config, monkeypatch, capfd):
     def starved(*args):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 12345 bytes.")
 
-    monkeypatch.setattr(search, "search", starved)
-    code, _, err = run(monkeypatch, capfd, search, "--workdir", search_config.workdir)
+    data = ("--workdir", search_config.workdir, "--data", search_config.data, *SMALL)
+    if kind == "search":
+        monkeypatch.setattr(search._Run, "advance", starved)
+        code, _, err = run(monkeypatch, capfd, search, *data)
+    else:
+        monkeypatch.setattr(retrain, "take", starved)
+        code, _, err = run(monkeypatch, capfd, retrain, "--genotype", retrain_config.genotype, *data)
     assert code == 2
-    assert err == (
-        "error: the device has not enough memory: lower --batch, --patch, --network.width or --network.blocks, or give "
-        "--remat\n"
+    assert re.fullmatch(
+        r"error: the device has not enough memory \(predicted peak memory: \d+ MB of [\d,]+ MB\): "
+        r"lower --batch, --patch, --network.width or --network.blocks, or give --remat( or --accumulate)?\n",
+        err,
     )
+
+
+def test_what_is_not_finite_is_never_saved(search_config, tmp_path):
+    folder = workdir.Workdir(tmp_path / "w", search_config, "search")
+
+    def advance(state, step):
+        # The gradient is not finite, though the loss is: it was that of the weights before.
+        return {"weights": state["weights"] + np.float32(np.inf if step == 3 else 1.0)}, {"train_loss": np.float32(1)}
+
+    start = {"weights": jax.numpy.zeros(2), "best": jax.numpy.float32(-np.inf)}
+    with pytest.raises(InputError, match=r"what was learned is not finite at step 4, patches of step 3; the last"):
+        folder.train(start, 4, advance, lambda start: None, batch_of=lambda s: f"patches of step {s}")
+    done = folder.train(start, 2, advance, lambda start: None)
+    assert done["weights"].tolist() == [2.0, 2.0]
 
 
 def test_a_loss_that_is_not_finite_is_told_with_its_step_and_images(search_config, tmp_path):
