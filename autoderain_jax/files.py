@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -57,13 +59,23 @@ def parse_json(text: str | bytes, source: str) -> Any:
         raise InputError(f"{source} is not JSON: {error}") from None
 
 
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Raises ``InputError`` naming a file or folder that cannot be written: a full disk's error names none."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror or error}") from None
+
+
 def replace_file(path: Path, text: str) -> None:
-    """Writes a file whole or not at all, even if the machine stops."""
+    """Writes a file whole or not at all, even if the machine stops; raises ``InputError`` as ``writing`` does."""
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(text)
-    flush(partial)
-    partial.replace(path)
-    flush(path.parent)
+    with writing(path):
+        partial.write_text(text)
+        flush(partial)
+        partial.replace(path)
+        flush(path.parent)
 
 
 def flush(path: Path) -> None:

@@ -17,7 +17,7 @@ import safetensors.numpy
 from safetensors import SafetensorError
 
 from autoderain_jax.errors import InputError, in_short, shown
-from autoderain_jax.files import flush, read_json, replace_file
+from autoderain_jax.files import flush, read_json, replace_file, writing
 from autoderain_jax.genotype import Genotype
 from autoderain_jax.network import DerainNet, NetworkConfig
 
@@ -25,6 +25,9 @@ FORMAT = "autoderain-model"
 VERSION = 2
 LARGEST_WINDOW = 4096
 """Pixels: tiles are at least half as large, whatever memory there is."""
+MOST_HEADER = 2**22
+"""Bytes of the header of weights, a hundred for each array: more than a thousand blocks have. Parsed, it may take
+twenty times as much memory."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,15 +67,21 @@ class Model:
         return digest.hexdigest()[:16]
 
     def save(self, folder: str | Path) -> None:
-        """Writes the folder; ``model.json`` last, so that a folder with one is whole."""
+        """Writes the folder; ``model.json`` last, so that a folder with one is whole.
+
+        Raises:
+          InputError: a file cannot be written; it is named.
+        """
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
+        weights = folder / "weights.safetensors"
         flat = flax.traverse_util.flatten_dict(jax.tree.map(np.asarray, self.params), sep="/")
-        # Weights of one model beside the description of another must never look whole.
-        (folder / "model.json").unlink(missing_ok=True)
-        # Written by ourselves, it can be read by whom files of the user can.
-        (folder / "weights.safetensors").write_bytes(safetensors.numpy.save(flat))
-        flush(folder / "weights.safetensors")
+        with writing(weights):
+            folder.mkdir(parents=True, exist_ok=True)
+            # Weights of one model beside the description of another must never look whole.
+            (folder / "model.json").unlink(missing_ok=True)
+            # Written by ourselves, it can be read by whom files of the user can.
+            weights.write_bytes(safetensors.numpy.save(flat))
+            flush(weights)
         content = {
             "format": FORMAT,
             "version": VERSION,
@@ -119,16 +128,23 @@ def _read_weights(path: Path, network: DerainNet) -> Mapping[str, Any]:
     try:
         if path.exists() and not path.is_file():
             raise InputError(f"cannot read weights {path}: it is not a file")
+        with path.open("rb") as file:
+            header = int.from_bytes(file.read(8), "little")
+        if header > MOST_HEADER:
+            raise InputError(f"cannot read weights {path}: its header has more than {MOST_HEADER:,} bytes")
         with safetensors.safe_open(path, "numpy") as file:
-            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
-            found = {name: (part.get_dtype(), tuple(part.get_shape())) for name, part in slices.items()}
-            wanted = {name: ("F32", shape) for name, shape in _shapes(network, set(found), path).items()}
-            for name in sorted(wanted.keys() | found.keys()):
-                if found.get(name) != wanted.get(name):
-                    raise InputError(f"{path} does not fit its model.json at {shown(name)}")
+            names = set(file.keys())
+            wanted = _shapes(network, names, path)
+            different = sorted(wanted.keys() ^ names) or [
+                name
+                for name in sorted(wanted)
+                if (part := file.get_slice(name)).get_dtype() != "F32" or tuple(part.get_shape()) != wanted[name]
+            ]
+            if different:
+                raise InputError(f"{path} does not fit its model.json at {shown(different[0])}")
             flat = {name: file.get_tensor(name) for name in wanted}
     except (OSError, SafetensorError) as error:
-        raise InputError(f"cannot read weights {path}: {in_short(error)}") from None
+        raise InputError(f"cannot read weights {path}: {getattr(error, 'strerror', None) or in_short(error)}") from None
     for name, values in flat.items():
         if not np.isfinite(values).all():
             raise InputError(f"{path} has weights that are not finite at {name}")

@@ -261,9 +261,12 @@ def _backdrops(folder: Path) -> dict[str, list[Backdrop]]:
     if not os.path.isdir(folder):
         raise InputError(f"folder of photographs {shown(str(folder))} does not exist")
     found = {part: some_images(place) for part, place in part_folders(folder).items()}
-    return {
-        part: [Backdrop(p.stem, image_size(p), partial(read_rgb, p)) for p in files] for part, files in found.items()
-    }
+    return {part: [_backdrop(path) for path in files] for part, files in found.items()}
+
+
+def _backdrop(path: Path) -> Backdrop:
+    size = image_size(path)
+    return Backdrop(path.stem, size, partial(read_rgb, path, size))
 
 
 def _require_preset(preset: str) -> None:

@@ -14,11 +14,9 @@ from unittest import mock
 
 import jax
 import numpy as np
-from jax._src.lib import _jax  # the service of processes has no public name
 from jax.experimental import multihost_utils
 
 from autoderain_jax.errors import InputError, in_short
-from experiments.coordinator import Coordinator
 
 LOST_SECONDS = 30.0
 """A process from which nothing is heard for so long has ended."""
@@ -64,11 +62,14 @@ def join(processes: Processes, lost: Callable[[str], None]) -> None:
       lost: told in a sentence that another has ended; this one then ends too.
 
     Raises:
-      InputError: the options make no sense, or the others did not come.
+      InputError: the options make no sense, the others did not come, or JAX has no longer what this takes of it.
     """
     processes.check()
     if processes.count == 1 or jax.distributed.is_initialized():
         return
+    services = _services()
+    from experiments.coordinator import Coordinator  # which needs them too
+
     # Its service would keep SIGTERM to itself.
     jax.config.update("jax_enable_preemption_service", False)
     # JAX would wait for longer, and then abort without a sentence.
@@ -76,13 +77,13 @@ def join(processes: Processes, lost: Callable[[str], None]) -> None:
     waiting.daemon = True
     waiting.start()
     port = int(processes.coordinator.rpartition(":")[2])
+    # The first process makes it.
     beside = mock.patch.object(
-        _jax,
+        services,
         "get_distributed_runtime_service",
         side_effect=lambda *_, **__: Coordinator(port, processes.count, LOST_SECONDS),
     )
     try:
-        # The first process makes it.
         with beside:
             jax.distributed.initialize(
                 processes.coordinator,
@@ -102,6 +103,19 @@ def join(processes: Processes, lost: Callable[[str], None]) -> None:
     finally:
         waiting.cancel()
     threading.Thread(target=_watch, args=(processes, lost), daemon=True).start()
+
+
+def _services() -> Any:
+    """The module of JAX that makes the service of processes; raises ``InputError`` where JAX has none."""
+    try:
+        from jax._src.lib import _jax  # it has no public name
+    except ImportError:
+        _jax = None
+    if not hasattr(_jax, "get_distributed_runtime_service"):
+        raise InputError(
+            f"--processes.count: JAX {jax.__version__} is not known to run several processes: take another"
+        )
+    return _jax
 
 
 def _tell_that_not_all_came(processes: Processes, tell: Callable[[str], None]) -> None:

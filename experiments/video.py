@@ -5,14 +5,17 @@ from __future__ import annotations
 from fractions import Fraction
 from pathlib import Path
 
+import jax
 import numpy as np
 from rich.console import Console
 from rich.progress import track
 
 from autoderain_jax.derainer import Derainer
-from autoderain_jax.errors import InputError
+from autoderain_jax.errors import InputError, in_short
 
 SUFFIXES = (".mp4", ".mov", ".mkv", ".webm")
+FORMATS = "mov,matroska"
+"""What is read, by FFmpeg's names, whatever a file's name says: others have it read further files."""
 CODECS = {".webm": ("libvpx-vp9", {"crf": "24", "b:v": "0"})}
 """Encoder and its options by suffix; the others are of H.264."""
 H264 = ("libx264", {"crf": "16"})
@@ -21,6 +24,10 @@ MATRICES = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9}
 same default."""
 FRAME_RATE = Fraction(25)
 """Of videos that do not tell."""
+MOST_SOUND = 2**26
+"""Bytes of sound before the first frame, which are kept until then: more than a minute of any kind."""
+PACKET_BYTES = 2**10
+"""Of memory that a packet takes besides its content."""
 
 
 def is_video_name(path: Path) -> bool:
@@ -47,14 +54,23 @@ def restore(source: Path, target: Path, derainer: Derainer, console: Console) ->
     import av
 
     partial = target.with_name(f".partial-{target.name}")
+    # Titles and the like are not needed.
+    how = {"options": {"format_whitelist": FORMATS}, "metadata_errors": "replace"}
     try:
-        with av.open(str(source)) as input_, av.open(str(partial), "w") as output:
+        with av.open(str(source), **how) as input_, av.open(str(partial), "w") as output:
             if not input_.streams.video:
                 raise InputError(f"{source} holds no video")
             _restore_into(input_, output, target.suffix.lower(), derainer, console, source.name)
         partial.replace(target)
-    except (av.error.FFmpegError, OSError) as error:
-        raise InputError(f"cannot restore video {source}: {error.strerror or error}") from None
+    except (InputError, jax.errors.JaxRuntimeError):
+        raise
+    except Exception as error:
+        # What PyAV raises on a damaged file depends on where the damage is: nearly anything. What JAX raises where the
+        # device has no room is told elsewhere.
+        if "RESOURCE_EXHAUSTED" in str(error):
+            raise
+        reason = getattr(error, "strerror", None) or in_short(error)
+        raise InputError(f"cannot restore video {source}: {reason}") from None
     finally:
         partial.unlink(missing_ok=True)
 
@@ -68,16 +84,23 @@ def _restore_into(input_, output, suffix: str, derainer: Derainer, console: Cons
         sound = {stream: output.add_stream_from_template(stream) for stream in input_.streams.audio}
     except ValueError as error:
         raise InputError(f"cannot keep the sound of {name} in a {suffix} file: {error}") from None
-    written, early = None, []
+    written, early, room = None, [], MOST_SOUND
 
     def frames():
+        nonlocal room
         for packet in input_.demux(pictures, *sound):
             if packet.stream not in sound:
                 yield from packet.decode()
             elif packet.dts is not None:
                 packet.stream = sound[packet.stream]
+                if written is not None:
+                    output.mux(packet)
+                    continue
                 # The file begins with what its streams are.
-                early.append(packet) if written is None else output.mux(packet)
+                early.append(packet)
+                room -= packet.size + PACKET_BYTES
+                if room < 0:
+                    raise InputError(f"{name} has more than {MOST_SOUND:,} bytes of sound before its first frame")
 
     shown = {"console": console, "disable": not console.is_terminal}
     for frame in track(frames(), name, pictures.frames or None, **shown):

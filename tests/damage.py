@@ -142,6 +142,34 @@ def some_images() -> tuple[bytes, ...]:
     )
 
 
+def some_videos() -> tuple[bytes, ...]:
+    """Tiny videos, of every container that is read, with sound."""
+    import av
+
+    pixels = np.random.RandomState(0).randint(256, size=(4, 6, 3)).astype(np.uint8)
+    picture = np.asarray(Image.fromarray(pixels).resize((36, 24), Image.Resampling.BICUBIC))
+    videos = []
+    for container, codec, voice in (
+        ("mp4", "libx264", "aac"),
+        ("matroska", "libx264", "aac"),
+        ("mov", "mjpeg", "pcm_s16le"),
+    ):
+        content = io.BytesIO()
+        with av.open(content, "w", format=container) as file:
+            pictures, sound = file.add_stream(codec, rate=10), file.add_stream(voice, rate=8000)
+            pictures.height, pictures.width = picture.shape[:2]
+            pictures.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+            for number in range(3):
+                file.mux(pictures.encode(av.VideoFrame.from_ndarray(np.roll(picture, number, 1), format="rgb24")))
+            file.mux(pictures.encode())
+            silence = av.AudioFrame.from_ndarray(np.zeros((1, 2048), np.int16), format="s16", layout="mono")
+            silence.sample_rate = 8000
+            file.mux(sound.encode(silence))
+            file.mux(sound.encode())
+        videos.append(content.getvalue())
+    return tuple(videos)
+
+
 def with_checksums(png: bytes) -> bytes:
     """A PNG file whose checksums are right, so that what else is wrong with it is found."""
     content, at = bytearray(png), 8

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import faulthandler
+import importlib.util
 import io
 import json
 import os
@@ -29,6 +30,7 @@ import jax
 import numpy as np
 from hypothesis import strategies as st
 from PIL import Image
+from rich.console import Console
 
 from autoderain_jax.errors import InputError
 from autoderain_jax.genotype import Genotype
@@ -39,12 +41,12 @@ from data_pipelines import find_data
 from data_pipelines.images import image_size, read_rgb
 from data_pipelines.layouts import find_listed, find_parts, matched_files
 from data_pipelines.photos import Photo
-from experiments import scores
+from experiments import scores, video
 from experiments.config import SearchConfig, retrain_preset
 from experiments.planted import PlantedConfig, kept_answers
 from experiments.retrain import searched_with
 from experiments.workdir import Workdir
-from tests.damage import WORDS, changed, damaged, encoded, image_files
+from tests.damage import WORDS, changed, damaged, encoded, image_files, some_videos
 from tests.samples import random_genotype
 
 SECONDS = 10.0
@@ -256,6 +258,14 @@ def read_answers(folder: Path, content: bytes) -> None:
     assert answers is None or all(0 <= np.mean(list(answer["better"].values())) <= 1 for answer in answers.done)
 
 
+def read_video(folder: Path, content: bytes) -> None:
+    """``video.restore``, by what leaves frames as they are."""
+    path = folder / "a.mp4"
+    path.write_bytes(content)
+    console = Console(file=io.StringIO())
+    attempt(lambda: video.restore(path, folder / "b.mp4", lambda image: image, console), "a.mp4")
+
+
 def texts() -> st.SearchStrategy[str]:
     """What may be given as a loss, or as data."""
     words = (
@@ -313,6 +323,8 @@ READERS = {
     "texts": Reader(texts, read_text),
 }
 """Every reader by name."""
+if importlib.util.find_spec("av"):
+    READERS["videos"] = Reader(lambda: damaged(some_videos()), read_video)
 
 
 def peak_memory() -> int:

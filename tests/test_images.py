@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from autoderain_jax.errors import InputError
+from data_pipelines import images
 from data_pipelines.images import HEADER_BYTES, image_size, read_rgb
 from data_pipelines.layouts import find_pairs
 from data_pipelines.photos import Photo
@@ -151,6 +152,18 @@ def test_modes_that_mean_the_same_in_rgb_are_read(tmp_path, mode):
     np.testing.assert_array_equal(read_rgb(tmp_path / "a.png"), np.array(image.convert("RGB")))
 
 
+@pytest.mark.parametrize("mode", ["1", "P", "RGB", "RGBA"])
+def test_images_made_rgb_strip_by_strip_are_those_made_at_once(tmp_path, mode, monkeypatch):
+    monkeypatch.setattr(images, "STRIP_PIXELS", 48 * 7)
+    photograph(mode).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(read_rgb(tmp_path / "a.png"), np.array(photograph(mode).convert("RGB")))
+    transparent = photograph("RGBA")
+    transparent.putpixel((47, 39), (9, 9, 9, 254))
+    transparent.save(tmp_path / "a.png")
+    with pytest.raises(InputError, match="transparent pixels"):
+        read_rgb(tmp_path / "a.png")
+
+
 @pytest.mark.parametrize("suffix", ["png", "webp"])
 def test_long_exif_is_read(tmp_path, suffix):
     exif = Image.Exif()
@@ -169,6 +182,8 @@ def test_exif_in_two_pieces_is_read(tmp_path):
 def test_images_of_a_single_grey_are_read(tmp_path):
     Image.new("L", (6000, 4000), 128).save(tmp_path / "a.png", optimize=True)
     assert read_rgb(tmp_path / "a.png").shape == (4000, 6000, 3)
+    # What Python holds is the array, and not copies of it.
+    assert peak(lambda: read_rgb(tmp_path / "a.png")) < 1.2 * 4000 * 6000 * 3
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "bmp", "tif"])

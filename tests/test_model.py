@@ -1,9 +1,14 @@
+import contextlib
 import dataclasses
+import errno
 import json
+import os
 import subprocess
 import sys
+import types
 
 import chex
+import flax.traverse_util
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -114,6 +119,44 @@ def test_weights_that_are_not_the_networks_are_refused(model, tmp_path, change, 
     safetensors.numpy.save_file(weights, tmp_path / "weights.safetensors")
     with pytest.raises(InputError, match=sentence):
         Model.load(tmp_path)
+
+
+@pytest.mark.parametrize("header", [2**22 + 1, 2**63])
+def test_headers_that_are_too_large_are_not_parsed(model, tmp_path, monkeypatch, header):
+    model.save(tmp_path)
+    with (tmp_path / "weights.safetensors").open("wb") as file:
+        file.write(header.to_bytes(8, "little"))
+        file.truncate(2**23)
+    monkeypatch.setattr(safetensors, "safe_open", None)
+    with pytest.raises(
+        InputError, match=r"cannot read weights .*weights\.safetensors: its header has more than 4,194,304"
+    ):
+        Model.load(tmp_path)
+
+
+def test_arrays_that_are_not_wanted_are_not_looked_at(model, tmp_path, monkeypatch):
+    model.save(tmp_path)
+    names = [*flax.traverse_util.flatten_dict(model.params, sep="/"), *map("extra/{}".format, range(10**5))]
+    opened = contextlib.nullcontext(types.SimpleNamespace(keys=lambda: names))
+    monkeypatch.setattr(safetensors, "safe_open", lambda *_: opened)
+    with pytest.raises(InputError, match=r"does not fit its model\.json at 'extra/0'"):
+        Model.load(tmp_path)
+
+
+def test_what_cannot_be_written_is_named(model, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    for save in (model.save, model.genotype.save):
+        with pytest.raises(InputError, match=r"^cannot write .*file/folder.*: (Not a directory|File exists)"):
+            save(tmp_path / "file/folder")
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(InputError, match=r"^cannot write .*model/weights\.safetensors: No space left on device$"):
+        model.save(tmp_path / "model")
+    with pytest.raises(InputError, match=r"^cannot write .*genotype\.json: No space left on device$"):
+        model.genotype.save(tmp_path / "genotype.json")
 
 
 def test_no_network_is_traced_for_a_file_without_its_blocks(model, tmp_path, monkeypatch):

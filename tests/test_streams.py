@@ -6,12 +6,14 @@ import chex
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 from autoderain_jax.errors import InputError
 from data_pipelines import batches as batching
 from data_pipelines import open_pairs
 from data_pipelines.batches import as_floats, batches
 from data_pipelines.device_stream import DeviceBatch, cut, device_batches
+from data_pipelines.layouts import find_pairs
 from data_pipelines.pairs import Pair, Pairs
 from data_pipelines.sampling import sample_patches
 from data_pipelines.stream import numpy_batches, patch_stream
@@ -131,6 +133,33 @@ def test_truncated_image_is_named_by_the_stream(data_folder):
     with pytest.raises(InputError, match=r"cannot read image .*a2\.png") as caught:
         list(itertools.islice(stream, 3))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["rainy", "clean"])
+@pytest.mark.parametrize("stream", ["device", "tf"])
+def test_an_image_replaced_by_one_of_another_size_is_named(data_folder, stream, kind):
+    opened = open_pairs(str(data_folder), "train")
+    height, width = opened.sizes[2]
+    Image.new("RGB", (width + 2, height)).save(data_folder / f"train/{kind}/a2.png")
+    with pytest.raises(InputError, match=rf"{kind}/a2\.png is {width + 2}x{height} but was {width}x{height} when"):
+        next(batches(opened, patch=16, batch=5, seed=0, stream=stream))
+
+
+def test_halves_replaced_by_others_are_named(tmp_path):
+    Image.new("RGB", (40, 20)).save(tmp_path / "a.png")
+    pairs = find_pairs(tmp_path, "left").open()
+    assert pairs.image(0).shape == (20, 20, 6)
+    Image.new("RGB", (41, 20)).save(tmp_path / "a.png")
+    with pytest.raises(InputError, match=r"a\.png is 41x20 but was 40x20"):
+        pairs[0].load()
+
+
+@pytest.mark.parametrize("stream", ["device", "tf"])
+def test_a_file_that_vanishes_is_named(data_folder, stream):
+    opened = open_pairs(str(data_folder), "train")
+    (data_folder / "train/clean/a2.png").unlink()
+    with pytest.raises(InputError, match=r"^cannot read image .*clean/a2\.png: No such file or directory$"):
+        next(batches(opened, patch=16, batch=5, seed=0, stream=stream))
 
 
 def test_image_smaller_than_the_patch_is_named(pairs):
