@@ -5,6 +5,7 @@ It begins with the standard library alone, so that it runs where an installation
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import importlib.util
 import os
@@ -28,6 +29,11 @@ CUDA13_DRIVER, CUDA13_CAPABILITY = 580, 7.5
 """The first driver and compute capability (Turing) that run CUDA 13, by NVIDIA's documentation."""
 NOT_NEEDED = ("tensorflow", "tensorflow-datasets")
 """Data that fit into memory are read without."""
+DOWNLOADS = {
+    "data sets in": ("tensorflow_datasets.core.constants", "DATA_DIR"),
+    "models in": ("huggingface_hub.constants", "HF_HUB_CACHE"),
+}
+"""Where TFDS and the Hugging Face Hub keep what they download, by their own word."""
 LEAST_DISK = 2**30
 """Bytes that a run may need for checkpoints, pictures and events."""
 
@@ -172,11 +178,15 @@ def check_devices(found: Findings) -> None:
     from autoderain_jax import memory
 
     available = memory.of_device()
-    found.tell("memory", "unknown" if available is None else f"{available / 1e9:.1f} GB")
+    stats = devices[0].memory_stats() or {}
+    free = stats["bytes_limit"] - stats["bytes_in_use"] if {"bytes_limit", "bytes_in_use"} <= set(stats) else None
+    found.tell("memory", _gigabytes(available) + ("" if free is None else f", {_gigabytes(free)} free"))
     if devices[0].platform == "gpu" and os.environ.get("XLA_PYTHON_CLIENT_PREALLOCATE", "true") == "true":
         found.tell(
-            "", "of it three quarters are taken at once: XLA_PYTHON_CLIENT_PREALLOCATE=false leaves the rest to others"
+            "",
+            "by default three quarters of a GPU's, at once: XLA_PYTHON_CLIENT_PREALLOCATE=false takes what is needed",
         )
+    found.tell("machine's memory", _gigabytes(memory.of_machine()))
 
     def loss(kernel):
         image = jnp.ones((1, 32, 32, 3))
@@ -190,6 +200,10 @@ def check_devices(found: Findings) -> None:
     if not bool(jnp.isfinite(gradient).all()):
         found.problem(f"a convolution's gradient on {devices[0].device_kind} is not finite")
     found.tell("a convolution", f"compiled and run in {time.perf_counter() - began:.1f} s")
+
+
+def _gigabytes(count: int | None) -> str:
+    return "unknown" if count is None else f"{count / 1e9:.1f} GB"
 
 
 def _why_no_gpu(gpu: Gpu) -> str:
@@ -236,6 +250,9 @@ def check_folders(found: Findings) -> None:
             pass
     except OSError as error:
         found.problem(f"{cache} cannot be written ({error.strerror}): set JAX_COMPILATION_CACHE_DIR to another folder")
+    for name, (module, constant) in DOWNLOADS.items():
+        if importlib.util.find_spec(module.partition(".")[0]) is not None:
+            found.tell(name, getattr(importlib.import_module(module), constant))
     free = shutil.disk_usage(".").free
     found.tell("disk", f"{free / 1e9:,.1f} GB free in {Path.cwd()}")
     if free < LEAST_DISK:

@@ -8,12 +8,16 @@ import jax.numpy as jnp
 import pytest
 
 from autoderain_jax.errors import InputError
-from experiments.benchmark import steps
+from autoderain_jax.genotype import uniform
+from experiments.benchmark import inference as inference_module
+from experiments.benchmark import steps, timing
+from experiments.benchmark import training as training_module
 from experiments.benchmark.inference import InferenceConfig, inference
 from experiments.benchmark.memory import MemoryConfig, memory
 from experiments.benchmark.speed import SpeedConfig, speed
 from experiments.benchmark.timing import ratio
-from experiments.config import SearchConfig
+from experiments.benchmark.training import TrainingConfig, training
+from experiments.config import SearchConfig, retrain_preset
 from experiments.programs import Programs, predict
 
 
@@ -81,6 +85,58 @@ def test_senseless_options_are_named(tmp_path):
         memory(MemoryConfig(plot=tmp_path / "none" / "memory.svg"))
     with pytest.raises(InputError, match="--rounds must be positive"):
         speed(SpeedConfig(rounds=0))
+    with pytest.raises(InputError, match="--rounds must be positive"):
+        training(TrainingConfig(rounds=0))
+    with pytest.raises(InputError, match="--batch must be positive"):
+        training(TrainingConfig(batch=0))
+    with pytest.raises(InputError, match="--batch 8 cannot be shared equally in 3 parts"):
+        training(TrainingConfig(accumulate=3))
+
+
+def test_actions_are_queued_on_an_accelerator_alone(monkeypatch):
+    began = []
+    timing.seconds_queued(lambda: began.append(0))
+    assert len(began) == 1
+    monkeypatch.setattr(timing, "on_accelerator", lambda: True)
+    assert timing.seconds_queued(lambda: began.append(0)) > 0
+    assert len(began) == 1 + timing.QUEUED
+
+
+def test_training_tells_what_each_step_costs_and_traces_it(monkeypatch, capsys, tmp_path, network_config):
+    # Of a single level, which compiles faster than the preset's two.
+    network = dataclasses.replace(network_config, width=12, blocks=(1,))
+    tiny = dataclasses.replace(retrain_preset("tiny"), network=network)
+    monkeypatch.setattr(training_module, "retrain_preset", lambda preset: tiny)
+    uniform(network, "conv3x3", "off").save(tmp_path / "plain.json")
+    rows = training(
+        TrainingConfig(
+            preset="tiny",
+            genotype=tmp_path / "plain.json",
+            search=True,
+            batch=4,
+            patch=32,
+            accumulate=2,
+            dtype="bfloat16",
+            rounds=2,
+            trace=tmp_path / "trace",
+            json=True,
+        )
+    )
+    out, err = capsys.readouterr()
+    assert [json.loads(line) for line in out.splitlines()] == rows
+    by_step = {(row["network"], row["step"]): row for row in rows}
+    assert set(by_step) == {("plain", "train"), ("mdarts", "weights"), ("mdarts", "gates")}
+    for (network, step), row in by_step.items():
+        assert (row["batch"], row["patch"], row["dtype"]) == (4, 32, "bfloat16")
+        assert row["accumulate"] == (2 if step == "train" else 1)
+        assert row["patches_per_second"] == pytest.approx(4 * row["steps_per_second"])
+        assert row["flops"] == pytest.approx(row["xla_flops"], rel=0.15)
+        assert row["share_of_peak"] > 0
+        assert row["predicted_bytes"] > 0
+        assert row["allocator_peak_bytes"] is None
+        folder = tmp_path / "trace" / f"{network}-{step}"
+        assert f"trace: {folder}\n" in err
+        assert {path.suffix for path in folder.rglob("*.*")} == {".pb", ".gz"}
 
 
 def test_prediction_says_what_to_lower_when_it_will_not_fit(monkeypatch):
@@ -110,6 +166,15 @@ def test_inference_tells_time_memory_and_the_share_of_the_peak(capsys):
         assert row["milliseconds"] > 0
         assert 0 < row["share_of_peak"] < 1
         assert row["peak_bytes"] is None or row["peak_bytes"] > 10**8
+
+
+def test_a_small_image_does_not_inherit_the_memory_of_a_large_one_on_an_accelerator(monkeypatch):
+    monkeypatch.setattr(inference_module, "on_accelerator", lambda: True)
+    sizes = ("100x82", "50x41", "100x82")
+    rows = inference(InferenceConfig(presets=("tiny",), sizes=sizes, dtypes=("float32",), rounds=1, json=True))
+    large, small, again = (row["peak_bytes"] for row in rows)
+    assert 0 < small < large / 2
+    assert again == large
 
 
 @pytest.mark.parametrize("size", ["50", "0x10", "ax3", "-3x4"])

@@ -3,6 +3,7 @@
 import importlib.metadata
 import subprocess
 import sys
+import types
 
 import pytest
 
@@ -32,7 +33,15 @@ def test_nothing_is_wrong_here(monkeypatch, capfd):
     assert doctor.main() == 0, capfd.readouterr().out
     out = capfd.readouterr().out
     assert f"jax                {importlib.metadata.version('jax')}\n" in out
-    for name in ("devices", "memory", "data pipeline", "programs kept in", "disk", "packaged model"):
+    for name in (
+        "devices",
+        "memory",
+        "machine's memory",
+        "data pipeline",
+        "programs kept in",
+        "disk",
+        "packaged model",
+    ):
         assert f"\n{name}" in out
     assert out.endswith("\nnothing is wrong\n")
 
@@ -80,6 +89,36 @@ def test_a_gpu_that_is_not_used_is_told_with_what_to_do(monkeypatch, versions, e
     (told,) = problems(doctor.check_devices)
     assert told.startswith("there is a GPU, but JAX uses the CPU: ")
     assert sentence in told
+
+
+@pytest.mark.parametrize(
+    ("stats", "line"),
+    [
+        ({"bytes_limit": 60_000_000_000, "bytes_in_use": 18_000_000_000}, "60.0 GB, 42.0 GB free"),
+        ({"bytes_limit": 60_000_000_000}, "60.0 GB"),
+        (None, "unknown"),
+    ],
+)
+def test_memory_of_device_and_machine_is_told(monkeypatch, capfd, stats, line):
+    device = types.SimpleNamespace(platform="gpu", device_kind="NVIDIA H100", memory_stats=lambda: stats)
+    monkeypatch.setattr(doctor, "gpus", list)
+    monkeypatch.setattr("jax.devices", lambda: [device])
+    monkeypatch.setattr("jax.local_devices", lambda: [device])
+    monkeypatch.setattr("autoderain_jax.memory.of_machine", lambda: 128_000_000_000)
+    assert not problems(doctor.check_devices)
+    out = capfd.readouterr().out
+    assert f"\nmemory             {line}\n" in out
+    assert "\nmachine's memory   128.0 GB\n" in out
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_folders_of_downloads_are_told_where_their_packages_are(monkeypatch, capfd, tmp_path, installed):
+    (tmp_path / "downloading.py").write_text("FOLDER = '/kept/here'")
+    monkeypatch.syspath_prepend(tmp_path)
+    name = "downloading" if installed else "not_downloading"
+    monkeypatch.setattr(doctor, "DOWNLOADS", {"models in": (name, "FOLDER")})
+    assert not problems(doctor.check_folders)
+    assert ("\nmodels in          /kept/here\n" in capfd.readouterr().out) is installed
 
 
 def test_an_import_that_fails_is_a_problem(tmp_path):

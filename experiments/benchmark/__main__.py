@@ -10,10 +10,12 @@ from experiments.benchmark.inference import InferenceConfig, inference
 from experiments.benchmark.memory import MemoryConfig, memory
 from experiments.benchmark.pipeline import PipelineConfig, pipeline
 from experiments.benchmark.speed import SpeedConfig, speed
+from experiments.benchmark.training import TrainingConfig, training
 
 BENCHMARKS = {
     "memory": (MemoryConfig, memory),
     "speed": (SpeedConfig, speed),
+    "training": (TrainingConfig, training),
     "inference": (InferenceConfig, inference),
     "pipeline": (PipelineConfig, pipeline),
 }

@@ -23,14 +23,13 @@ from autoderain_jax.genotype import uniform
 from autoderain_jax.model import Model
 from autoderain_jax.network import DerainNet
 from experiments import command
-from experiments.benchmark.timing import in_turn, seconds
+from experiments.benchmark.timing import in_turn, on_accelerator, product_flops
 from experiments.config import Preset, search_preset
+from experiments.programs import Program, tree_bytes
 
 CONVOLUTION = "conv3x3"
 """What the network has everywhere, with SE, where no model is given."""
 SIZES = ("481x321", "1920x1080", "3840x2160")
-PRODUCT = 2048
-"""Side of the matrices whose product is the arithmetic that ``peak`` is measured by."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +37,8 @@ class InferenceConfig:
     """Time and memory of restoring images of several sizes, warm, and the share of the machine's peak arithmetic.
 
     The peak is that of a large matrix product in the same precision, measured in the same run. Memory is the most that
-    the whole process had meanwhile, on a CPU under Linux, or what the device's allocator counts since it began.
+    the whole process had meanwhile, on a CPU under Linux; on an accelerator, what the largest program of an image takes
+    by XLA's analysis, with weights and pixels.
     """
 
     presets: tuple[Preset, ...] = ("small", "base")
@@ -77,7 +77,7 @@ def inference(config: InferenceConfig) -> list[dict[str, Any]]:
     console = command.console(stderr=config.json)
     rows: list[dict[str, Any]] = []
     for dtype in config.dtypes:
-        peak = 2 * PRODUCT**3 / _seconds_of_product(dtype)
+        peak = product_flops(dtype)
         for name, model in _models(config):
             model = dataclasses.replace(model, config=dataclasses.replace(model.config, dtype=dtype))
             for height, width in sizes:
@@ -128,24 +128,25 @@ def _measure(derainer: Derainer, image: np.ndarray, rounds: int) -> tuple[float,
         # Linux forgets the process's peak.
         Path("/proc/self/clear_refs").write_text("5")
     taken = in_turn({"image": lambda: derainer(image)}, times=1, rounds=rounds)["image"]
-    return statistics.median(taken), _peak()
+    return statistics.median(taken), _analysed(derainer) if on_accelerator() else _peak()
+
+
+def _analysed(derainer: Derainer) -> int:
+    """Bytes of the largest program that the derainer ran: an allocator's count only grows, over all rows of a run."""
+
+    def total(height: int, width: int) -> int:
+        image, side = jax.ShapeDtypeStruct((height, width, 3), np.uint8), jax.ShapeDtypeStruct((), np.int32)
+        args = derainer._variables, image, side, side
+        return Program(derainer._restore, *args).extra + tree_bytes(args)
+
+    return max(total(*size) for size in derainer.programs)
 
 
 def _peak() -> int | None:
-    device = jax.devices()[0]
-    if device.platform != "cpu":
-        return (device.memory_stats() or {}).get("peak_bytes_in_use")
     with contextlib.suppress(OSError, StopIteration):
         status = Path("/proc/self/status").read_text().splitlines()
         return 1024 * int(next(line.split()[1] for line in status if line.startswith("VmHWM")))
     return None
-
-
-def _seconds_of_product(dtype: str) -> float:
-    matrix = jnp.ones((PRODUCT, PRODUCT), dtype)
-    product = jax.jit(jnp.matmul)
-    seconds(lambda: product(matrix, matrix))
-    return min(seconds(lambda: product(matrix, matrix)) for _ in range(5))
 
 
 def _table(rows: Sequence[dict[str, Any]]) -> Table:

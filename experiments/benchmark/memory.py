@@ -11,7 +11,7 @@ from rich.table import Table
 
 from experiments import command
 from experiments.benchmark.plots import draw_ratios
-from experiments.benchmark.steps import Step, StepsConfig, measured_steps, settings
+from experiments.benchmark.steps import Step, StepsConfig, allocator_peak, measured_steps, settings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,18 +65,14 @@ def memory(config: MemoryConfig) -> list[dict[str, Any]]:
 
 
 def _allocator_peaks(steps: dict[tuple[str, str], Step]) -> dict[tuple[str, str], int]:
-    """Most bytes in use by the device's allocator, where it counts them: each step is run, the smallest first.
-
-    The count only grows, so that a step smaller than one before it cannot be told; ascending, there is none.
-    """
-    device = jax.devices()[0]
-    if device.platform == "cpu" or not device.memory_stats():
+    """The allocator's peak, where it counts: each step is run, the smallest first."""
+    if allocator_peak() is None:
         return {}
     peaks = {}
     for name, step in sorted(steps.items(), key=lambda item: item[1].total):
         jax.block_until_ready(step())
         step.release()
-        peaks[name] = device.memory_stats()["peak_bytes_in_use"]
+        peaks[name] = allocator_peak()
     return peaks
 
 

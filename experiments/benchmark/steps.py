@@ -1,4 +1,4 @@
-"""The steps of every search, beside the training step of a single model: what ``memory`` and ``speed`` measure."""
+"""The steps of every search, beside the training step of a single model: what is measured."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from autoderain_jax.genotype import Genotype, uniform
 from autoderain_jax.network import DerainNet, NetworkConfig
 from autoderain_jax.rivals import AlgorithmName, Kernels
 from data_pipelines.batches import as_floats
-from experiments.config import Preset, RetrainConfig, SearchConfig, search_preset
+from experiments.config import Preset, RetrainConfig, SearchConfig, TrainingConfig, search_preset
 from experiments.programs import Programs, Run, tree_bytes
 from experiments.retrain import clipped_adam, first_state, train_step
 from experiments.search import build
@@ -175,7 +175,7 @@ def single_step(config: SearchConfig, genotype: Genotype) -> Step:
         state = first_state(network, optimiser, config)
         return state.params, state.opt_state
 
-    batch, programs = as_floats(_batch(config)), Programs()
+    batch, programs = as_floats(random_batch(config)), Programs()
     step = programs(step, (0,))
     return Step(first, batch, lambda state: step(state, batch), programs.ahead(step, jax.eval_shape(first), batch))
 
@@ -187,7 +187,7 @@ def search_steps(config: SearchConfig, algorithm: AlgorithmName) -> Iterator[tup
     """
     config = dataclasses.replace(config, algorithm=algorithm)
     built = build(config, macs(config.network, config.patch))
-    key, batch = jax.random.key(0), as_floats(_batch(config))
+    key, batch = jax.random.key(0), as_floats(random_batch(config))
 
     def first():
         return built.first_state(key)
@@ -205,6 +205,15 @@ def search_steps(config: SearchConfig, algorithm: AlgorithmName) -> Iterator[tup
         yield "both", step_of(lambda state, batch, key: search.step(state, batch, batch, key), gates + weights)
 
 
+def allocator_peak() -> int | None:
+    """Most bytes in use by an accelerator's allocator since the process began; None where it does not count.
+
+    The count only grows: what a step takes is told if no larger one ran before it.
+    """
+    device = jax.devices()[0]
+    return None if device.platform == "cpu" else (device.memory_stats() or {}).get("peak_bytes_in_use")
+
+
 def largest(network: NetworkConfig) -> Genotype:
     """The network of the largest candidate everywhere, with SE."""
     return uniform(network, LARGEST, "on")
@@ -220,7 +229,8 @@ def found(config: StepsConfig, setting: Setting) -> Genotype | None:
     return genotype if set(genotype.blocks) == set(setting.config.network.block_names()) else None
 
 
-def _batch(config: SearchConfig) -> dict[str, np.ndarray]:
+def random_batch(config: TrainingConfig) -> dict[str, np.ndarray]:
+    """Patches of noise, as streams give them."""
     draw = np.random.RandomState(0)
     shape = (config.batch, config.patch, config.patch, 3)
     return {name: draw.randint(256, size=shape).astype(np.uint8) for name in ("rainy", "clean")}

@@ -10,6 +10,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+
+QUEUED = 10
+"""Actions begun on an accelerator before any is waited for, as in training: beginning one takes the host time, too."""
+
+
+def on_accelerator() -> bool:
+    """Whether JAX computes on something else than the CPU."""
+    return jax.devices()[0].platform != "cpu"
 
 
 def seconds(action: Callable[[], Any], times: int = 1) -> float:
@@ -18,6 +27,26 @@ def seconds(action: Callable[[], Any], times: int = 1) -> float:
     for _ in range(times):
         jax.block_until_ready(action())
     return (time.perf_counter() - began) / times
+
+
+def seconds_queued(action: Callable[[], Any]) -> float:
+    """Seconds that an action takes: on an accelerator, on average over ``QUEUED`` that are waited for together."""
+    times = QUEUED if on_accelerator() else 1
+    began = time.perf_counter()
+    for _ in range(times):
+        last = action()
+    jax.block_until_ready(last)
+    return (time.perf_counter() - began) / times
+
+
+def product_flops(dtype: str) -> float:
+    """Operations per second of a large matrix product in this precision, the best of five: the machine's peak."""
+    side = 8192 if on_accelerator() else 2048
+    # Not of ones, which take a GPU less power than what networks compute, and so less time.
+    matrix = jax.random.normal(jax.random.key(0), (side, side), dtype)
+    product = jax.jit(jnp.matmul)
+    seconds(lambda: product(matrix, matrix))
+    return 2 * side**3 / min(seconds_queued(lambda: product(matrix, matrix)) for _ in range(5))
 
 
 def in_turn(actions: Mapping[str, Callable[[], Any]], times: int, rounds: int) -> dict[str, list[float]]:
