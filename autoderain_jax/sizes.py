@@ -1,9 +1,10 @@
 """Which sizes to compile a program for, when images of many sizes come in an order that nobody knows before.
 
 An image may run in a program for larger ones, which wastes time, or have one compiled, which takes time. As one does
-who rents skis until the rent has come to their price, waste is put up with until it has come to what compiling takes:
-so no order of images costs more than about twice what it must. All is counted in pixels, not in seconds, so that the
-same images in the same order always run in the same programs. All ours.
+who rents skis until the rent has come to their price, waste is put up with until it has come to what compiling takes;
+and as programs take memory, too, the price of each grows with the number of those there are, so that they remain few
+however many images come. All is counted in pixels, not in seconds, so that the same images in the same order always run
+in the same programs. All ours.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ class Sizes:
 
     Args:
       step: sides of all programs are multiples of so many pixels, a power of two.
-      price: of compiling a program, in pixels.
+      price: of compiling the second program, in pixels; of the n-th, n - 1 times as much.
     """
 
     def __init__(self, step: int, price: int = PRICE):
@@ -55,7 +56,7 @@ class Sizes:
         for option in options:
             if _pixels(option) < _pixels(best):
                 self._wasted[option] += _pixels(best) - _pixels(option)
-                if self._wasted[option] > self._price:
+                if self._wasted[option] > self._price * len(self._known):
                     return option
         return best
 

@@ -1,7 +1,8 @@
 """Images too large for memory in tiles, which overlap by as far as the network looks: the result is that of the whole.
 
 A deep network with squeeze-and-excitation looks over a thousand pixels far, if ever so little. As overlaps are computed
-twice, they take a quarter of a tile at each end at most.
+twice, they take a quarter of a tile at each end at most; where that is less than the network's reach, neighbours fade
+into each other, so that no seam shows.
 
 All ours.
 """
@@ -10,6 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import NamedTuple
+
+import numpy as np
 
 from autoderain_jax import memory
 from autoderain_jax.candidates import candidate
@@ -42,16 +45,6 @@ class Span(NamedTuple):
     def whole(self) -> slice:
         """The tile, in the image."""
         return slice(self.start, self.stop)
-
-    @property
-    def counting(self) -> slice:
-        """What counts of it, in the image."""
-        return slice(self.first, self.last)
-
-    @property
-    def inner(self) -> slice:
-        """The same, in the tile."""
-        return slice(self.first - self.start, self.last - self.start)
 
 
 def reach(config: NetworkConfig, genotype: Genotype, pool_window: int) -> int | None:
@@ -129,6 +122,26 @@ def spans(length: int, tile: int, margin: int, grid: int) -> Iterator[Span]:
         last = length if stop == length else stop - margin
         yield Span(start, stop, first, last)
         first = last
+
+
+def lay(target: np.ndarray, part: np.ndarray, span: Span, fade: int) -> None:
+    """Lays a tile, or a row of tiles, beside those before it along the first axis.
+
+    Args:
+      target: uint8 (length, ...), to be filled from its start; it is changed.
+      part: uint8, what ``span.whole`` of it became.
+      span: where it lies.
+      fade: pixels, half before ``span.first`` and half behind, over which it replaces what was laid before; at most
+        twice the margin. With 0 it is cut there.
+    """
+    fade = fade if span.start else 0
+    first = span.first - fade // 2
+    behind = min(first + fade, span.stop)
+    if fade:
+        share = ((np.arange(behind - first, dtype=np.float32) + 0.5) / fade).reshape(-1, *[1] * (part.ndim - 1))
+        before, now = target[first:behind], part[first - span.start : behind - span.start]
+        target[first:behind] = np.rint(before + share * (now.astype(np.float32) - before))
+    target[behind : span.stop] = part[behind - span.start :]
 
 
 def memory_limit() -> int:

@@ -22,6 +22,8 @@ from autoderain_jax.errors import InputError, shown
 from experiments import processes
 
 Config = TypeVar("Config")
+KEPT_SECONDS = 0.2
+"""Programs that take so long to compile are kept. JAX keeps those of a second; the packaged model's take a bit less."""
 PREDICTED = "predicted peak memory"
 """How a sentence begins that is told again where there is not so much."""
 
@@ -125,6 +127,8 @@ def keep_programs() -> None:
     if jax.config.jax_compilation_cache_dir is None:
         caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         jax.config.update("jax_compilation_cache_dir", str(caches / "autoderain-jax"))
+        if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
+            jax.config.update("jax_persistent_cache_min_compile_time_secs", KEPT_SECONDS)
 
 
 def next_step(module: str, *words: str) -> str:

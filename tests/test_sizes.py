@@ -12,7 +12,8 @@ from autoderain_jax import Derainer
 from autoderain_jax.blocks import Extent
 from autoderain_jax.genotype import Genotype
 from autoderain_jax.network import DerainNet, NetworkConfig
-from autoderain_jax.sizes import Sizes
+from autoderain_jax.sizes import PRICES, Sizes
+from autoderain_jax.tiles import spans, tile_side
 
 MOST = 10**7
 
@@ -51,6 +52,27 @@ def test_a_hundred_sizes_need_a_handful_of_programs():
     assert len(programs) <= 10
     spent = sum(h * w for h, w in chosen) + 3 * 10**6 * len(programs)
     assert spent < 3 * sum(h * w for h, w in images)
+
+
+@pytest.mark.parametrize(
+    ("sides", "most", "waste"), [((101, 600), 10, 2.5), ((300, 1600), 24, 1.4), ((2000, 6000), 16, 1.1)]
+)
+def test_photographs_of_any_size_need_few_programs_on_a_cpu(sides, most, waste):
+    """Images of random sizes, in tiles as the packaged model has them of 2.5 GB."""
+    tile, margin, grid = 1088, 272, 16
+    draw, sizes, programs, asked, taken = np.random.RandomState(0), Sizes(4, PRICES["cpu"]), set(), 0, 0
+    for _ in range(100):
+        height, width = (int(side) + -int(side) % 4 for side in draw.randint(*sides, 2))
+        parts = [(height, width)]
+        if height * width > tile**2:
+            wide = tile_side(tile**2 // min(height, tile), grid)
+            across, down = (list(spans(*side, margin, grid)) for side in ((width, wide), (height, tile)))
+            parts = [(row.stop - row.start, column.stop - column.start) for row in down for column in across]
+        for part in parts:
+            programs.add(chosen := sizes.choose(part, tile**2))
+            asked, taken = asked + part[0] * part[1], taken + chosen[0] * chosen[1]
+    assert len(programs) <= most
+    assert taken < waste * asked
 
 
 def test_sizes_that_return_get_programs_made_to_measure():

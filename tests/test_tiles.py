@@ -8,7 +8,7 @@ from skimage import data
 from autoderain_jax import Derainer
 from autoderain_jax.genotype import uniform
 from autoderain_jax.network import NetworkConfig
-from autoderain_jax.tiles import MAPS, grid, largest_tile, margin_of, reach, spans, tile_side
+from autoderain_jax.tiles import MAPS, grid, largest_tile, lay, margin_of, reach, spans, tile_side
 
 
 @pytest.mark.parametrize(
@@ -23,6 +23,24 @@ def test_spans_cover_a_side_once_and_keep_their_margin(length, tile, margin):
         assert span.stop == length or span.stop - span.last >= margin
         counted[span.first : span.last] += 1
     np.testing.assert_array_equal(counted, 1)
+
+
+@pytest.mark.parametrize(
+    ("length", "tile", "margin"), [(100, 40, 8), (41, 40, 4), (1000, 64, 28), (7, 40, 8), (97, 40, 7)]
+)
+def test_neighbours_fade_into_each_other(length, tile, margin):
+    rng = np.random.RandomState(0)
+    picture = rng.randint(256, size=(length, 2, 3)).astype(np.uint8)
+    for fade in (0, margin):
+        laid = np.zeros_like(picture)
+        for span in spans(length, tile, margin, 1):
+            lay(laid, picture[span.whole], span, fade)
+        np.testing.assert_array_equal(laid, picture)
+    ramps = np.zeros((length, 1), np.uint8)
+    for i, span in enumerate(spans(length, tile, margin, 1)):
+        lay(ramps, np.full((span.stop - span.start, 1), 200 * (i % 2), np.uint8), span, margin)
+    steps = np.abs(np.diff(ramps[:, 0].astype(int)))
+    assert steps.max(initial=0) <= 200 / margin + 1
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +75,23 @@ def test_tiles_give_what_the_whole_image_gives(derainer, side, most):
     assert difference.max() <= most
     assert (difference > 0).mean() < 1e-3
     assert (difference > 1).mean() < 1e-4
+
+
+def test_no_seam_shows_where_tiles_see_less_than_the_network(derainer, monkeypatch):
+    """Tiles that differ by 100 grey levels meet without a step."""
+    other, tiles = Derainer(derainer.model, memory=1), []
+
+    def grey(image, tile):
+        tiles.append(image.shape)
+        return np.full_like(image, 100 * (len(tiles) % 2))
+
+    monkeypatch.setattr(other, "_run", grey)
+    restored = other(np.zeros((500, 600, 3), np.uint8)).astype(int)
+    assert len(tiles) > 3
+    assert restored.max() == 100
+    assert restored.min() == 0
+    # A ramp of an eighth of 256 pixels.
+    assert max(np.abs(np.diff(restored, axis=axis)).max() for axis in (0, 1)) <= 100 / 32 + 1
 
 
 def test_overlaps_reach_as_far_as_the_network_or_a_quarter_of_the_tile():
