@@ -52,22 +52,27 @@ class DerainConfig:
 
 
 def derain(config: DerainConfig) -> int:
-    """Restores every input; a broken one is reported and the rest goes on.
+    """Restores every input; one that is broken, missing or of no known type is reported and the rest goes on.
 
     Returns:
       The number of inputs that failed.
 
     Raises:
-      InputError: no such input, two inputs of one name, an output that would overwrite an input, or a bad model.
+      InputError: none of the inputs is a photograph or video, two are of one name, an output would overwrite an input,
+        or a bad model.
     """
     if config.memory is not None and not 0 < config.memory < 1e6:
         raise InputError(f"--memory must be positive, not {config.memory}")
-    targets = _targets(config)
+    targets, unsuitable = _targets(config)
+    if config.compare and not any(map(is_image_name, targets)):
+        raise InputError("--compare is of photographs, and there are only videos: leave it out")
     command.keep_programs()
     memory = None if config.memory is None else int(config.memory * 1e9)
     derainer = Derainer.from_pretrained(config.model, memory=memory, ensemble=config.ensemble)
     console = command.console()
-    failed, began = 0, time.perf_counter()
+    total, failed, began = len(targets) + len(unsuitable), len(unsuitable), time.perf_counter()
+    for sentence in unsuitable:
+        command.say(f"error: {sentence}")
     for path, target in track(targets.items(), "deraining", console=console, disable=not console.is_terminal):
         try:
             if video.is_video_name(path):
@@ -83,11 +88,11 @@ def derain(config: DerainConfig) -> int:
         else:
             console.print(f"{path} -> {target}")
     console.print(
-        f"{len(targets) - failed} restored in {time.perf_counter() - began:.1f} s, {derainer.first_runs:.1f} s of them "
+        f"{total - failed} restored in {time.perf_counter() - began:.1f} s, {derainer.first_runs:.1f} s of them "
         f"to compile and first run programs, of which there are {len(derainer.programs)}"
     )
     if failed:
-        command.say(f"{failed} of {len(targets)} inputs failed")
+        command.say(f"{failed} of {total} inputs failed")
     return failed
 
 
@@ -105,20 +110,21 @@ def _strip(target: Path) -> Path:
     return target.parent / COMPARED / f"{target.name}.png"
 
 
-def _targets(config: DerainConfig) -> dict[Path, Path]:
-    """Every input file with the file to write."""
+def _targets(config: DerainConfig) -> tuple[dict[Path, Path], list[str]]:
+    """Every input file with the file to write; and what is wrong with other inputs, unless none is left."""
     if not config.inputs:
         raise InputError("give at least one photograph or folder to derain")
     targets: dict[Path, Path] = {}
     inputs: dict[str, Path] = {}
-    for file in _files(config.inputs):
-        if file.suffix.lower() not in KNOWN:
-            raise InputError(f"input {file} is not of a known type ({', '.join(KNOWN)})")
+    unsuitable: list[str] = []
+    for file in _files(config.inputs, unsuitable):
         # Some file systems do not tell small letters from capitals.
         other = inputs.setdefault(file.name.casefold(), file)
         if not other.samefile(file):
             raise InputError(f"two inputs are named {file.name}: restore them into different folders")
         targets[other] = config.output / other.name
+    if not targets:
+        raise InputError(unsuitable[0])
     written = [*targets.values(), *(map(_strip, targets.values()) if config.compare else ())]
     for target in filter(Path.exists, written):
         if overwritten := [file for file in targets if file.samefile(target)]:
@@ -130,12 +136,13 @@ def _targets(config: DerainConfig) -> dict[Path, Path]:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"cannot make folder --output {folder}: {error.strerror}") from None
-    return targets
+    return targets, unsuitable
 
 
-def _files(inputs: tuple[Path, ...]) -> Iterator[Path]:
-    """The files that inputs name; raises ``InputError`` for one that names none."""
+def _files(inputs: tuple[Path, ...], unsuitable: list[str]) -> Iterator[Path]:
+    """The files that inputs name; a sentence on each input that names none is added to ``unsuitable``."""
     for path in inputs:
+        found = []
         if path.is_dir():
             files = sorted(file for file in path.iterdir() if file.is_file() and not file.name.startswith("."))
             found = [file for file in files if is_image_name(file) or video.is_video_name(file)]
@@ -143,7 +150,9 @@ def _files(inputs: tuple[Path, ...]) -> Iterator[Path]:
                 kinds = ", ".join(sorted({file.suffix.lower() or file.name for file in files} - set(KNOWN)))
                 command.say(f"{path}: passed over {others} of {len(files)} files ({kinds})")
             if not found:
-                raise InputError(f"{path} holds no photograph or video ({', '.join(KNOWN)})")
+                unsuitable.append(f"{path} holds no photograph or video ({', '.join(KNOWN)})")
+        elif path.exists() and path.suffix.lower() not in KNOWN:
+            unsuitable.append(f"input {path} is not of a known type ({', '.join(KNOWN)})")
         elif path.exists():
             found = [path]
         else:
@@ -151,7 +160,7 @@ def _files(inputs: tuple[Path, ...]) -> Iterator[Path]:
             matching = map(Path, sorted(glob.glob(str(path), recursive=True)))
             found = [file for file in matching if is_image_name(file) or video.is_video_name(file)]
             if not found:
-                raise InputError(f"input {path} does not exist")
+                unsuitable.append(f"input {path} does not exist")
         yield from found
 
 

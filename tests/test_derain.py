@@ -1,5 +1,7 @@
 """``experiments.derain``: what becomes of files."""
 
+import re
+
 import jax
 import numpy as np
 import pytest
@@ -108,6 +110,21 @@ def test_what_is_passed_over_in_a_folder_is_told(command, tmp_path, rainy):
         (folder / name).touch()
     code, _, err = command("holiday")
     assert (code, err) == (0, "holiday: passed over 3 of 4 files (.heic, notes)\n")
+
+
+def test_inputs_that_are_none_are_told_and_the_rest_goes_on(command, tmp_path, rainy):
+    Image.fromarray(rainy).save(tmp_path / "a.png")
+    (tmp_path / "b.heic").touch()
+    (tmp_path / "empty").mkdir()
+    code, out, err = command("b.heic", "a.png", "empty", "gone.png")
+    assert (code, "1 restored in" in out) == (1, True)
+    assert re.fullmatch(
+        r"error: input b.heic is not of a known type .*\nerror: empty holds no photograph or video .*\n"
+        r"error: input gone.png does not exist\n3 of 4 inputs failed\n",
+        err,
+    )
+    assert (tmp_path / "out/a.png").exists()
+    assert command("b.heic")[0] == 2
 
 
 def test_sixteen_bits_are_refused_and_nothing_is_left(command, tmp_path):
