@@ -23,6 +23,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -82,11 +83,16 @@ class PairFiles:
             raise UnequalSizes(f"{self.rainy} is {width}x{height} but {self.clean} is {other[1]}x{other[0]}")
         return height, width
 
-    def load(self) -> np.ndarray:
-        """The pair as uint8 (h, w, 6), rainy RGB then clean RGB; raises ``InputError`` naming the file."""
+    def load(self, size: tuple[int, int] | None = None) -> np.ndarray:
+        """The pair as uint8 (h, w, 6), rainy RGB then clean RGB.
+
+        Raises:
+          InputError: a file cannot be read, or either image is not of the ``size`` that was found before.
+        """
+        height, width = size or self.size()
         if not self.rainy_side:
-            return np.concatenate([read_rgb(self.rainy), read_rgb(self.clean)], -1)
-        halves = np.split(read_rgb(self.rainy), 2, axis=1)
+            return np.concatenate([read_rgb(path, (height, width)) for path in (self.rainy, self.clean)], -1)
+        halves = np.split(read_rgb(self.rainy, (height, 2 * width)), 2, axis=1)
         return np.concatenate(halves if self.rainy_side == "left" else halves[::-1], -1)
 
 
@@ -108,7 +114,8 @@ class Part(NamedTuple):
         """The pairs, after a look at the size of every file; raises ``InputError`` at the first problem."""
         if self.problems:
             raise InputError(self.problems[0].sentence)
-        return Pairs([Pair(files.name, files.background, files.size(), files.load) for files in self.files])
+        sized = [(files, files.size()) for files in self.files]
+        return Pairs([Pair(files.name, files.background, size, partial(files.load, size)) for files, size in sized])
 
 
 def find_parts(root: Path) -> dict[str, Part]:
@@ -173,13 +180,21 @@ def holds_images(base: Path) -> bool:
     return bool(names & {*RAINY, *CLEAN}) or bool(image_files(base))
 
 
-def matched_files(first: Path, second: Path) -> list[tuple[str, Path, Path]]:
-    """Files of two folders matched by name, as (stem, first, second); raises ``InputError`` at one without partner."""
-    left, right = some_images(first), some_images(second)
-    part = _match(left, right)
+def matched_files(outputs: Path, clean: Path) -> list[tuple[str, Path, Path]]:
+    """A method's outputs and clean images matched by name, as (stem of the output, output, clean).
+
+    Raises:
+      InputError: a folder holds no image, or one of the images has no partner.
+    """
+    part = _match(some_images(outputs), some_images(clean), OUTPUT_RULES)
     if part.problems:
         raise InputError(part.problems[0].sentence)
     return [(files.name, files.rainy, files.clean) for files in part.files]
+
+
+def plain_name(stem: str) -> str:
+    """The name of an image without what data sets and methods add to it."""
+    return _undecorated(_without_method(stem))
 
 
 def natural(text: str) -> list[tuple[int, int | str]]:
@@ -237,21 +252,33 @@ def _without_variant(stem: str) -> str:
     return re.sub(r"[-_][a-z]?\d+$", "", _undecorated(stem))
 
 
+def _without_method(stem: str) -> str:
+    """``1_out`` and ``1_fake_B``, as methods call what they make of ``1``, become ``1``."""
+    return re.sub(r"[-_ ](out|output|restored|derain|derained|pred|result|fake_b)$", "", stem, flags=re.IGNORECASE)
+
+
 def _same(stem: str) -> str:
     return stem
 
 
-RULES: tuple[tuple[Callable[[str], str], Callable[[str], str]], ...] = (
+Rules = tuple[tuple[Callable[[str], str], Callable[[str], str]], ...]
+
+RULES: Rules = (
     (_same, _same),
     (_undecorated, _undecorated),
     (_without_variant, _undecorated),
 )
 """How the keys of a rainy and of a clean file name are made; files of one key belong together."""
+OUTPUT_RULES: Rules = (
+    *RULES,
+    *((lambda stem, key=rainy_key: key(_without_method(stem)), clean_key) for rainy_key, clean_key in RULES),
+)
+"""The same for a method's outputs in place of rainy images."""
 
 
-def _match(rainy: Sequence[Path], clean: Sequence[Path]) -> Part:
+def _match(rainy: Sequence[Path], clean: Sequence[Path], rules: Rules = RULES) -> Part:
     """Pairs files by the first rule that fits at least half of them; else by the one that leaves the fewest alone."""
-    parts = [_match_by(*rule, rainy, clean) for rule in RULES]
+    parts = [_match_by(*rule, rainy, clean) for rule in rules]
     fitting = (part for part in parts if 2 * len(part.files) >= len(rainy))
     return next(fitting, min(parts, key=lambda part: len(part.problems)))
 

@@ -1,4 +1,4 @@
-"""Score a model, or any method's outputs: ``python -m experiments.evaluate``."""
+"""Score a model or any method's outputs, or compare scores: ``python -m experiments.evaluate``."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import csv
 import dataclasses
 import importlib.metadata
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
 import numpy as np
 from rich.progress import track
 from rich.table import Table
@@ -30,14 +32,18 @@ from experiments.figures import contact_sheet
 
 SHEET_WIDTH = 1200
 """Of sheet.png, in pixels."""
+FILES = ("scores.csv", "scores.json", "scores.md", "scores.tex")
+"""What every evaluation writes."""
 
 
 @dataclasses.dataclass(frozen=True)
 class EvaluateConfig:
     """Score a model on a data set's test part, or a folder of outputs against a folder of targets.
 
+    Or sum up scores that were written before, best with --against those of another method.
+
     Writes scores.csv (a row an image), scores.json (means by protocol with their 95% intervals), the row of a table as
-    scores.md and scores.tex, and the best and worst images as sheet.png; prints the means.
+    scores.md and scores.tex, and the best and worst images, where there are images, as sheet.png; prints the means.
     """
 
     workdir: Path
@@ -64,12 +70,23 @@ class EvaluateConfig:
     """Folder of restored images, instead of a model."""
     targets: Path | None = None
     """Folder of clean images with the same names as the predictions, or such that differ by a common suffix."""
+    scores: Path | None = None
+    """scores.csv of an earlier evaluation, instead of a model or predictions: no image is read."""
     against: Path | None = None
     """scores.csv of another method on the same images: the differences, image by image, are summed up."""
     name: str | None = None
-    """What the tables call it. Default: the name of the folder that is scored, or of that above a folder model."""
+    """What the tables call it. Default: the name of the folder that is scored, or of that above a folder model or a
+    scores.csv."""
     sheet: int = 3
     """So many images of the best and of the worst, by y-matlab PSNR, are shown on sheet.png; 0: none."""
+
+
+BELONGS = {
+    **dict.fromkeys(("data", "data_root", "split", "held_out", "pool_window", "ensemble"), ("model",)),
+    "targets": ("predictions",),
+    "sheet": ("model", "predictions"),
+}
+"""Options that go only with some of what may be scored."""
 
 
 class Case(NamedTuple):
@@ -89,17 +106,57 @@ def evaluate(config: EvaluateConfig) -> dict:
     """Scores and writes the files; returns the content of ``scores.json``.
 
     Raises:
-      InputError: neither a model nor predictions with targets, or something is wrong with them.
+      InputError: not one of a model, predictions with targets and scores, or something is wrong with them.
     """
     if config.sheet < 0:
         raise InputError(f"--sheet must not be negative, not {config.sheet}")
-    source, names, cases = _cases(config)
-    others = None if config.against is None else scores.read(config.against)
-    if others is not None and (missing := sorted(set(names) ^ others.keys())):
-        raise InputError(
-            f"--against {config.against} does not score the same images: {missing[0]} is in one of the two only"
-        )
+    _check_options(config)
+    if config.scores is None:
+        source, names, cases = _cases(config)
+    else:
+        known = scores.read(config.scores, "--scores")
+        source, names, cases = {"scores": str(config.scores)}, list(known), []
+    others = None if config.against is None else scores.read_against(config.against, names)
+    _check_workdir(config)
     console = command.console()
+    if config.scores is None:
+        rows, measured = _measure(console, cases)
+    else:
+        rows, measured = [{"image": name, **values} for name, values in known.items()], {}
+    result = {"images": len(rows), "protocols": scores.means(rows), "interval": scores.intervals(rows), **source}
+    result |= measured
+    if others is not None:
+        result["against"] = {"file": str(config.against), "protocols": scores.paired(rows, others)}
+    _write(config, rows, result)
+    if cases and config.sheet:
+        _draw_sheet(config, rows, cases)
+    _show(console, config, result)
+    return result
+
+
+def _check_options(config: EvaluateConfig) -> None:
+    given = [option for option in ("model", "predictions", "scores") if getattr(config, option) is not None]
+    if len(given) != 1:
+        raise InputError("give either --model, or --predictions with --targets, or --scores")
+    for option, sources in BELONGS.items():
+        if getattr(config, option) != getattr(EvaluateConfig, option) and given[0] not in sources:
+            belongs = " or ".join(f"--{source}" for source in sources)
+            raise InputError(f"--{option.replace('_', '-')} belongs to {belongs}, not to --{given[0]}")
+    if config.predictions is not None and config.targets is None:
+        raise InputError("--predictions and --targets belong together: give both")
+
+
+def _check_workdir(config: EvaluateConfig) -> None:
+    """Refuses to write over a file that was read."""
+    for option in ("scores", "against"):
+        read = getattr(config, option)
+        written = [config.workdir / name for name in FILES]
+        if read is not None and any(os.path.exists(path) and os.path.samefile(path, read) for path in written):
+            raise InputError(f"--workdir {config.workdir} would overwrite --{option} {read}: give another folder")
+
+
+def _measure(console, cases) -> tuple[list[dict], dict]:
+    """The scores of every image, and what else the images tell, for ``scores.json``."""
     rows, inputs, digests, clean_digests, seconds = [], [], [], [], []
     progress = track(cases, "scoring", total=len(cases), console=console, disable=not console.is_terminal)
     for done, load in enumerate(progress, 1):
@@ -112,33 +169,19 @@ def evaluate(config: EvaluateConfig) -> dict:
             digests.append(pixel_digest(np.concatenate([case.rainy, case.clean], -1)))
         if not console.is_terminal and (done % 10 == 0 or done == len(cases)):
             console.print(f"scored {done}/{len(cases)}")
-    result = {"images": len(rows), "protocols": scores.means(rows), "interval": scores.intervals(rows), **source}
+    measured = {}
     if seconds:
-        result["seconds"] = float(np.median(seconds))
-    if others is not None:
-        result["against"] = {"file": str(config.against), "protocols": scores.paired(rows, others)}
-    result["clean_fingerprint"] = fingerprint(clean_digests)
+        measured |= {"seconds": float(np.median(seconds)), "device": jax.devices()[0].device_kind}
+    measured["clean_fingerprint"] = fingerprint(clean_digests)
     if inputs:
-        result["input"] = scores.means(inputs)
-        result["fingerprint"] = fingerprint(digests)
-    result["versions"] = {name: importlib.metadata.version(name) for name in ("autoderain-jax", "jax", "scikit-image")}
-    _write(config, rows, result)
-    if config.sheet:
-        _draw_sheet(config, rows, cases)
-    _show(console, config, result)
-    return result
+        measured |= {"input": scores.means(inputs), "fingerprint": fingerprint(digests)}
+    packages = ("autoderain-jax", "jax", "scikit-image")
+    return rows, measured | {"versions": {name: importlib.metadata.version(name) for name in packages}}
 
 
 def _cases(config: EvaluateConfig):
     """What is scored, for ``scores.json``; the names of the images; and functions that each produce a ``Case``."""
-    if (config.predictions is None) != (config.targets is None):
-        raise InputError("--predictions and --targets belong together: give both")
-    if (config.model is None) == (config.predictions is None):
-        raise InputError("give either --model, or --predictions with --targets")
     if config.predictions is not None:
-        for option in ("data", "data_root", "split", "held_out", "pool_window", "ensemble"):
-            if getattr(config, option) != getattr(EvaluateConfig, option):
-                raise InputError(f"--{option.replace('_', '-')} belongs to --model, not to --predictions")
         files = matched_files(config.predictions, config.targets)
         source = {"predictions": str(config.predictions), "targets": str(config.targets)}
         return source, [name for name, *_ in files], [_file_case(*names) for names in files]
@@ -208,8 +251,8 @@ def _flat(scores: dict[str, dict[str, float]]) -> dict[str, float]:
 
 def _write(config: EvaluateConfig, rows: list[dict], result: dict) -> None:
     folder = config.workdir
-    scored = (config.predictions or config.model).resolve()
-    name = config.name or (scored.parent if scored.name == "model" else scored).name
+    scored = (config.scores or config.predictions or config.model).resolve()
+    name = config.name or (scored.parent if scored.name in ("model", "scores.csv") else scored).name
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / "scores.csv").open("w", encoding="utf-8", errors=scores.NAMES, newline="") as file:
@@ -257,9 +300,12 @@ def _show(console, config: EvaluateConfig, result: dict) -> None:
     table = Table("", *(f"{protocol} {metric}" for protocol in PROTOCOLS for metric in ("PSNR", "SSIM")))
     for row in _table_rows(result):
         table.add_row(*row)
-    console.print(
-        f"{result['images']} images; scores.csv, scores.json, scores.md and scores.tex are in {config.workdir}"
-    )
+    console.print(f"{result['images']} images; {', '.join(FILES[:-1])} and {FILES[-1]} are in {config.workdir}")
+    if "seconds" in result:
+        console.print(
+            f"{result['parameters']:,} parameters, {result['macs_per_pixel']:,.0f} MACs a pixel, "
+            f"{result['seconds']:.3g} s an image (median) on {result['device']}"
+        )
     console.print(table)
     for protocol, metrics in result.get("against", {}).get("protocols", {}).items():
         found = metrics["psnr"]

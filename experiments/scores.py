@@ -15,6 +15,7 @@ from scipy import stats
 from autoderain_jax.errors import InputError, shown
 from autoderain_jax.files import read_bytes
 from autoderain_jax.metrics import PROTOCOLS
+from data_pipelines.layouts import plain_name
 
 METRICS = ("psnr", "ssim")
 NAMES = "surrogateescape"
@@ -26,6 +27,12 @@ LARGEST = 1e6
 CONFIDENCE = 0.95
 RESAMPLES = 9999
 """Of the bootstrap, with a seed of its own: the same scores have the same interval."""
+
+LATEX = str.maketrans(
+    {c: f"\\{c}" for c in "&%$#_{}"}
+    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+)
+"""How LaTeX writes what would be a command in it."""
 
 Scores = dict[str, float]
 """An image's scores: ``PROTOCOL_METRIC`` -> value."""
@@ -74,9 +81,9 @@ def paired(rows: Sequence[Mapping[str, Any]], others: Mapping[str, Scores]) -> B
     return _by_protocol(differ)
 
 
-def read(path: Path) -> dict[str, Scores]:
-    """Reads a ``scores.csv``; raises ``InputError`` naming the file if it is none."""
-    content = read_bytes(path, "--against", MOST_BYTES)
+def read(path: Path, option: str = "--against") -> dict[str, Scores]:
+    """Reads a ``scores.csv``, by image; raises ``InputError`` naming option and file if it is none."""
+    content = read_bytes(path, option, MOST_BYTES)
     try:
         rows = csv.reader(io.StringIO(content.decode(errors=NAMES), newline=""))
         # Not by DictReader, which makes every short row as long as the first.
@@ -93,9 +100,29 @@ def read(path: Path) -> dict[str, Scores]:
             if image in found:
                 raise ValueError(f"it has {shown(image)} twice")
             found[image] = {name: _number(row[place]) for name, place in places.items()}
+        if not found:
+            raise ValueError("it has no images")
         return found
     except (ValueError, csv.Error) as error:
-        raise InputError(f"--against {path} is no scores.csv of this release: {error}") from None
+        raise InputError(f"{option} {path} is no scores.csv of this release: {error}") from None
+
+
+def read_against(path: Path, names: Sequence[str]) -> dict[str, Scores]:
+    """Reads another method's ``scores.csv``, by the names that the images have here.
+
+    Where those there differ, images are matched without what data sets and methods add to names.
+
+    Raises:
+      InputError: the file is no ``scores.csv``, or not of the same images.
+    """
+    others = read(path)
+    if others.keys() == set(names):
+        return others
+    mine, theirs = ({plain_name(name): name for name in images} for images in (names, others))
+    if mine.keys() == theirs.keys() and len(mine) == len(names) == len(others):
+        return {name: others[theirs[plain]] for plain, name in mine.items()}
+    missing = min(others.keys() ^ set(names))
+    raise InputError(f"--against {path} does not score the same images: {missing} is in one of the two only")
 
 
 def _number(text: str) -> float:
@@ -104,7 +131,7 @@ def _number(text: str) -> float:
     except ValueError:
         raise ValueError(f"a score is {shown(text)}") from None
     # Infinity is the PSNR of a perfect image.
-    if math.isnan(value) or (math.isfinite(value) and abs(value) > LARGEST):
+    if not (abs(value) <= LARGEST or value == math.inf):
         raise ValueError(f"a score is {value:g}")
     return value
 
@@ -112,14 +139,14 @@ def _number(text: str) -> float:
 def markdown(name: str, result: Mapping[str, Any]) -> str:
     """A table with the method's row, ready for a README."""
     head = ["method", "parameters", *(f"`{protocol}` PSNR / SSIM" for protocol in PROTOCOLS)]
-    return f"| {' | '.join(head)} |\n{'|---' * len(head)}|\n| {' | '.join(_cells(name, result))} |\n"
+    cells = _cells(name.replace("|", "\\|"), result)
+    return f"| {' | '.join(head)} |\n{'|---' * len(head)}|\n| {' | '.join(cells)} |\n"
 
 
 def latex(name: str, result: Mapping[str, Any]) -> str:
     """The method's row of a LaTeX table, with what its columns are as a comment."""
-    escaped = "".join(f"\\{c}" if c in "&%$#_{}" else c for c in name)
     columns = " & ".join(["method", "parameters", *(f"{protocol} PSNR / SSIM" for protocol in PROTOCOLS)])
-    return f"% {columns}\n{' & '.join(_cells(escaped, result))} \\\\\n"
+    return f"% {columns}\n{' & '.join(_cells(name.translate(LATEX), result))} \\\\\n"
 
 
 def _cells(name: str, result: Mapping[str, Any]) -> list[str]:

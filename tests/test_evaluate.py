@@ -2,15 +2,31 @@
 
 import csv
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from autoderain_jax.errors import InputError
 from autoderain_jax.metrics import PROTOCOLS, score
 from data_pipelines.images import read_rgb
 from experiments import derain, evaluate, retrain
+from experiments.evaluate import EvaluateConfig
 from tests.running import run
+from tests.samples import write_pairs
+
+
+@pytest.fixture
+def two_methods(tmp_path):
+    """Folders of scores: of rainy images, which data sets call rain-1, and of the clean ones, called norain-1."""
+    write_pairs(tmp_path / "pairs", [(20, 16), (16, 24)])
+    for kind, decoration in (("rainy", "rain-"), ("clean", "norain-")):
+        for file in sorted((tmp_path / "pairs" / kind).iterdir()):
+            file.rename(file.with_name(decoration + file.name))
+        predicted, targets = tmp_path / "pairs" / kind, tmp_path / "pairs/clean"
+        evaluate.evaluate(EvaluateConfig(tmp_path / kind, predictions=predicted, targets=targets, sheet=0))
+    return tmp_path / "rainy", tmp_path / "clean"
 
 
 def test_evaluate_a_model_and_its_outputs_alike(retrain_config, genotype, data_folder, tmp_path, monkeypatch, capfd):
@@ -30,6 +46,9 @@ def test_evaluate_a_model_and_its_outputs_alike(retrain_config, genotype, data_f
     assert len(result["model_id"]) == 16
     assert result["macs_per_pixel"] > 100
     assert result["seconds"] > 0
+    assert result["device"] == "cpu"
+    said = f"{result['parameters']:,} parameters, {result['macs_per_pixel']:,.0f} MACs a pixel, "
+    assert f"{said}{result['seconds']:.3g} s an image (median) on cpu\n" in out
     for protocol in PROTOCOLS:
         for metric in ("psnr", "ssim"):
             mean = np.mean([float(row[f"{protocol}_{metric}"]) for row in rows])
@@ -78,3 +97,70 @@ def test_evaluate_compares_two_methods_image_by_image(data_folder, tmp_path, mon
                        "--workdir", tmp_path / "none")  # fmt: skip
     assert code == 2
     assert "is no scores.csv of this release" in err
+
+
+def test_scores_are_compared_without_images(two_methods, tmp_path, monkeypatch, capfd):
+    rainy, clean = (folder / "scores.csv" for folder in two_methods)
+    arguments = ("--scores", rainy, "--against", clean, "--workdir", tmp_path / "out")
+    code, out, err = run(monkeypatch, capfd, evaluate, *arguments)
+    assert (code, err) == (0, "")
+    assert "2 images" in out
+    assert f"against {clean}, y-matlab: infinite, higher on 0% of the images" in out
+    assert {path.name for path in (tmp_path / "out").iterdir()} == set(evaluate.FILES)
+    result, written = (json.loads((folder / "scores.json").read_text()) for folder in (tmp_path / "out", rainy.parent))
+    assert result["scores"] == str(rainy)
+    assert [result[key] for key in ("images", "protocols", "interval")] == [
+        written[key] for key in ("images", "protocols", "interval")
+    ]
+    assert result["against"]["file"] == str(clean)
+    assert (tmp_path / "out/scores.csv").read_bytes() == rainy.read_bytes()
+    assert "| rainy |" in (tmp_path / "out/scores.md").read_text()
+    # Without --against they are summed up.
+    assert "against" not in evaluate.evaluate(EvaluateConfig(tmp_path / "alone", scores=rainy))
+
+
+@pytest.mark.parametrize("held", [0, 1])
+def test_scores_that_are_read_are_not_overwritten(two_methods, held):
+    rainy, clean = (folder / "scores.csv" for folder in two_methods)
+    before = [path.read_bytes() for path in (rainy, clean)]
+    with pytest.raises(InputError, match=f"would overwrite --{('scores', 'against')[held]} .*scores.csv: give another"):
+        evaluate.evaluate(EvaluateConfig(two_methods[held], scores=rainy, against=clean))
+    assert [path.read_bytes() for path in (rainy, clean)] == before
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"data": "d"}, "--data belongs to --model, not to --scores"),
+        ({"pool_window": 8}, "--pool-window belongs to --model, not to --scores"),
+        ({"targets": "t"}, "--targets belongs to --predictions, not to --scores"),
+        ({"sheet": 1}, "--sheet belongs to --model or --predictions, not to --scores"),
+        ({"model": "m"}, "give either --model, or --predictions with --targets, or --scores"),
+        ({"scores": None, "predictions": "p", "targets": "t", "ensemble": True}, "--ensemble belongs to --model, not"),
+        ({"scores": None, "model": "m", "targets": "t"}, "--targets belongs to --predictions, not to --model"),
+        ({}, r"cannot read --scores s\.csv: No such file"),
+    ],
+)
+def test_options_belong_to_what_is_scored(tmp_path, options, sentence):
+    with pytest.raises(InputError, match=sentence):
+        evaluate.evaluate(EvaluateConfig(**{"workdir": tmp_path / "out", "scores": Path("s.csv"), **options}))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["{}_out", "rain-{}_derained", "{}-Restored", "{} output", "{}_fake_B", "{}_rain_pred"]
+)
+def test_outputs_have_suffixes_of_their_methods(two_methods, tmp_path, name):
+    rainy = tmp_path / "pairs/rainy"
+    for i in range(2):
+        (rainy / f"rain-a{i}.png").rename(rainy / f"{name.format(f'a{i}')}.png")
+    result = evaluate.evaluate(
+        EvaluateConfig(
+            tmp_path / "out",
+            predictions=rainy,
+            targets=tmp_path / "pairs/clean",
+            against=two_methods[0] / "scores.csv",
+            sheet=0,
+        )
+    )
+    assert result["against"]["protocols"]["rgb"]["psnr"]["difference"] == 0.0

@@ -9,7 +9,7 @@ from autoderain_jax.errors import InputError
 from data_pipelines import find_data, open_pairs
 from data_pipelines.images import read_rgb
 from data_pipelines.known import NAMES, known
-from data_pipelines.layouts import MOST_LINES, find_pairs, find_parts
+from data_pipelines.layouts import MOST_LINES, find_pairs, find_parts, matched_files
 from data_pipelines.synthetic import with_synthetic
 
 
@@ -256,3 +256,25 @@ def test_nothing_among_the_images_is_passed_over(data_folder, stray, sentence):
     draw(data_folder / "train" / stray)
     with pytest.raises(InputError, match=sentence):
         open_pairs(str(data_folder), "train")
+
+
+@pytest.mark.parametrize("output", ["{}_{}", "{}_{}_out", "{}_{}-DERAIN"])
+def test_outputs_may_be_of_variants(tmp_path, output):
+    draw(*(tmp_path / "out" / f"{output.format(i, v)}.png" for i in (1, 11) for v in (1, 14)))
+    draw(*(tmp_path / "clean" / f"{i}.png" for i in (1, 11)))
+    found = matched_files(tmp_path / "out", tmp_path / "clean")
+    expected = [(output.format(i, v), f"{i}.png") for i in (1, 11) for v in (1, 14)]
+    assert [(name, clean.name) for name, _, clean in found] == expected
+
+
+def test_outputs_beside_inputs_are_not_scored_together(tmp_path):
+    draw(*(tmp_path / "out" / f"{name}.png" for name in ("1", "1_out", "2", "2_out")))
+    draw(*(tmp_path / "clean" / f"{i}.png" for i in (1, 2)))
+    with pytest.raises(InputError, match=r"1_out\.png has no partner"):
+        matched_files(tmp_path / "out", tmp_path / "clean")
+
+
+def test_suffixes_of_methods_are_none_of_data(tmp_path):
+    draw(*(tmp_path / "rainy" / f"{i}_out.png" for i in range(3)), *(tmp_path / "clean" / f"{i}.png" for i in range(3)))
+    with pytest.raises(InputError, match=r"_out\.png has no partner"):
+        find_pairs(tmp_path).open()

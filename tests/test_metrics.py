@@ -22,6 +22,28 @@ def test_golden_values(images):
     assert scores["rgb"]["ssim"] == pytest.approx(0.363769498281, abs=1e-9)
 
 
+def means_of_windows(image):
+    weights = np.exp(-(np.arange(-5, 6) ** 2) / (2 * 1.5**2))
+    windows = np.lib.stride_tricks.sliding_window_view(image, (11, 11))
+    return np.einsum("xyij,i,j->xy", windows, weights, weights, optimize=True) / weights.sum() ** 2
+
+
+@pytest.mark.parametrize("size", [(11, 11), (12, 37), (64, 33), (101, 120)])
+def test_random_images_have_the_scores_of_the_formulas(size):
+    rng = np.random.default_rng(size)
+    clean = rng.integers(0, 256, (*size, 3), np.uint8)
+    restored = np.clip(clean + rng.normal(0, 12, clean.shape), 0, 255).astype(np.uint8)
+    x, y = (np.floor(16.5 + (65.481 * r + 128.553 * g + 24.966 * b) / 255)
+            for r, g, b in (np.moveaxis(image.astype(float), -1, 0) for image in (restored, clean)))  # fmt: skip
+    found = score(restored, clean)
+    for protocol, difference in (("y-matlab", x - y), ("rgb", restored.astype(float) - clean)):
+        assert found[protocol]["psnr"] == pytest.approx(10 * np.log10(255**2 / np.mean(difference**2)), abs=1e-3)
+    mean_x, mean_y, xx, yy, xy = map(means_of_windows, (x, y, x * x, y * y, x * y))
+    numerator = (2 * mean_x * mean_y + 2.55**2) * (2 * (xy - mean_x * mean_y) + 7.65**2)
+    denominator = (mean_x**2 + mean_y**2 + 2.55**2) * (xx - mean_x**2 + yy - mean_y**2 + 7.65**2)
+    assert found["y-matlab"]["ssim"] == pytest.approx(np.mean(numerator / denominator), abs=1e-6)
+
+
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_equal_images_are_perfect(images, protocol):
     assert score(images[1], images[1])[protocol] == {"psnr": np.inf, "ssim": pytest.approx(1.0)}

@@ -18,6 +18,7 @@ import pytest
 from autoderain_jax.accumulation import mean_over_parts
 from autoderain_jax.errors import InputError
 from autoderain_jax.kernel_space import traced
+from autoderain_jax.model import Model
 from autoderain_jax.parallel import data_parallel
 from experiments.processes import ENDED, Processes
 from tests.samples import random_genotype
@@ -86,7 +87,7 @@ def test_search_on_eight_devices_is_that_on_one(tmp_path, data_folder, stream):
     chex.assert_trees_all_close(curves(tmp_path / "eight"), curves(tmp_path / "alone"), rtol=0, atol=1e-5)
 
 
-def test_retraining_on_eight_devices_in_parts_is_that_on_one(tmp_path, data_folder, genotype):
+def test_retraining_on_four_devices_in_parts_is_that_on_one(tmp_path, data_folder, genotype):
     given = ("--genotype", str(genotype))
     alone = start("retrain", tmp_path / "alone", data_folder, *given)
     both = start("retrain", tmp_path / "both", data_folder, *given, "--accumulate", "2", "--remat", devices=4)
@@ -94,6 +95,25 @@ def test_retraining_on_eight_devices_in_parts_is_that_on_one(tmp_path, data_fold
     assert codes == [0, 0], errors
     assert "on 4 devices" in outputs[1]
     chex.assert_trees_all_close(curves(tmp_path / "both"), curves(tmp_path / "alone"), rtol=0, atol=1e-5)
+
+
+def test_retraining_in_four_processes_is_that_in_one(tmp_path, data_folder, genotype):
+    given = ("--genotype", str(genotype))
+    assert end(start("retrain", tmp_path / "alone", data_folder, *given))[0] == [0]
+    four = start_all(4, "retrain", tmp_path / "four", data_folder, *given)
+    codes, outputs, errors = end(*four)
+    assert codes == [0] * 4, errors
+    assert "on 4 devices" in outputs[0]
+    assert not any("step" in output for output in outputs[1:]), "only the first process prints"
+    chex.assert_trees_all_close(curves(tmp_path / "four"), curves(tmp_path / "alone"), rtol=0, atol=1e-5)
+    # Whole images were scored by all of them, each some.
+    scores = [
+        json.loads((tmp_path / name / "metrics.jsonl").read_text().splitlines()[-1])["held_out_psnr"]
+        for name in ("alone", "four")
+    ]
+    assert scores[0] == pytest.approx(scores[1], abs=1e-2)
+    models = [Model.load(tmp_path / name / "model") for name in ("alone", "four")]
+    chex.assert_trees_all_close(models[0].params, models[1].params, rtol=0, atol=1e-3)
 
 
 def test_processes_stop_together_and_one_alone_goes_on(tmp_path, data_folder):

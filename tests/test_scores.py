@@ -67,6 +67,8 @@ def test_scores_that_are_not_numbers_are_refused(tmp_path):
     ("text", "sentence"),
     [
         ("", "it has no 'image'"),
+        (HEAD, "it has no images"),
+        (f"{HEAD}\na{',-inf' * len(NAMES)}\n", "a score is -inf"),
         ("image\na\n", "it has no 'y-matlab_psnr'"),
         (f"{HEAD}\na,1\n", "line 2 has 2 fields of 7"),
         (f"{HEAD}\n{ROW}\n{ROW}\n", "it has 'a' twice"),
@@ -94,3 +96,44 @@ def test_rows_for_tables():
     result = {"protocols": scores.means(rows([30.5])), "parameters": 21000}
     assert "| mine_1 | 21,000 | 30.50 / 30.5000 |" in scores.markdown("mine_1", result)
     assert "mine\\_1 & 21,000 & 30.50 / 30.5000 &" in scores.latex("mine_1", result)
+
+
+def test_names_cannot_break_tables():
+    result = {"protocols": scores.means(rows([30.5]))}
+    assert "| a\\|b |  |" in scores.markdown("a|b", result)
+    assert r"\textbackslash{}\_\textasciitilde{}\textasciicircum{}\{ &" in scores.latex("\\_~^{", result)
+
+
+def test_the_option_is_named(tmp_path):
+    for content in (None, "image\n"):
+        if content:
+            (tmp_path / "s.csv").write_text(content)
+        with pytest.raises(InputError, match=r"--scores .*s\.csv"):
+            scores.read(tmp_path / "s.csv", "--scores")
+
+
+def write_scores(path, **psnr):
+    lines = [f"{name},{','.join([str(value)] * len(NAMES))}" for name, value in psnr.items()]
+    path.write_text("\n".join([HEAD, *lines]))
+
+
+def test_images_are_matched_without_what_is_added_to_their_names(tmp_path):
+    path = tmp_path / "scores.csv"
+    write_scores(path, **{"norain-1": 31.0, "norain-10_out": 32.0, "2_GT": 33.0})
+    found = scores.read_against(path, ["rain-1", "rain-2", "10"])
+    assert {name: values["rgb_psnr"] for name, values in found.items()} == {"rain-1": 31.0, "10": 32.0, "rain-2": 33.0}
+
+
+@pytest.mark.parametrize(
+    ("theirs", "names"),
+    [
+        (("rain-1", "norain-1"), ["1", "2"]),
+        (("1",), ["rain-1", "norain-1"]),
+        (("rain-1", "norain-1"), ["1"]),
+        (("1", "2"), ["rain-1", "rain-3"]),
+    ],
+)
+def test_images_are_matched_one_to_one(tmp_path, theirs, names):
+    write_scores(tmp_path / "scores.csv", **dict.fromkeys(theirs, 30.0))
+    with pytest.raises(InputError, match=r"does not score the same images: .* is in one of the two only"):
+        scores.read_against(tmp_path / "scores.csv", names)
