@@ -55,7 +55,8 @@ class Derainer:
     def __init__(self, model: Model, memory: int | None = None, ensemble: bool = False):
         self.model, self.ensemble = model, ensemble
         network = model.network()
-        self._restore = jax.jit(lambda *args: _restore(network, *args))
+        # What is restored takes the place of the image.
+        self._restore = jax.jit(lambda *args: _restore(network, *args), donate_argnums=1)
         self._sizes = _sizes(model)
         # Only inside of linear choices it is known what to clear.
         rows = model.genotype.blocks.values()

@@ -1,21 +1,22 @@
 """Measures what docs/use.md says of images in tiles and of programs: ``python docs/tiles.py``, some minutes.
 
 The photograph is one of scikit-image with synthetic rain, mirrored at its edges until it is large enough. ``--large``
-restores one of 6000x4000 instead, and tells the memory of the process, and one of 3840x2160.
+measures photographs of 6000x4000 and 3840x2160 as well; ``python docs/tiles.py programs tiles`` only these parts.
 """
 
+import argparse
 import dataclasses
 import resource
-import sys
 
 import numpy as np
 
 from autoderain_jax import Derainer
 from autoderain_jax.sizes import PRICES, Sizes
-from autoderain_jax.tiles import MAPS, margin_of, spans, tile_side
+from autoderain_jax.tiles import MOST_OF_MACHINE, margin_of, spans, tile_side
 from data_pipelines.synthetic import Rain, add_rain, photograph
 
-derainer = Derainer.from_pretrained()
+# As on any machine of 10 GB or more.
+derainer = Derainer.from_pretrained(memory=int(MOST_OF_MACHINE))
 model = derainer.model
 
 
@@ -27,10 +28,20 @@ def rainy(height, width):
     return add_rain(clean, rain, np.random.default_rng(0))
 
 
-def in_tiles(image, side, pool_window=None):
-    """Restored in tiles of so many pixels a side."""
-    other = dataclasses.replace(model, pool_window=pool_window or model.pool_window)
-    return Derainer(other, memory=side**2 * MAPS * 4 * model.config.width)(image)
+def in_tiles(image, side, pool_window=model.pool_window):
+    """Restored in tiles of so many pixels a side, cut as for the packaged model however far its pooling looks."""
+    other = Derainer(dataclasses.replace(model, pool_window=pool_window))
+    other._tile, other._reach, other._grid = side, derainer._reach, derainer._grid
+    return other(image)
+
+
+def cut(height, width, tile):
+    """Rows and columns of the tiles that an image is cut into."""
+    if height * width <= tile**2:
+        return list(spans(height, height, 0, 1)), list(spans(width, width, 0, 1))
+    margin = margin_of(tile, derainer._reach, derainer._grid)
+    wide = tile_side(tile**2 // min(height, tile), derainer._grid)
+    return [list(spans(*side, margin, derainer._grid)) for side in ((height, tile), (width, wide))]
 
 
 def differ(name, whole, parts):
@@ -40,40 +51,75 @@ def differ(name, whole, parts):
     print(f"  more than 1 in {(difference > 1).mean():.4%}", flush=True)
 
 
-def programs(low, high, backend):
+def peak():
+    """Gigabytes that this process had at most."""
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e9
+
+
+def memory():
+    """What a large photograph takes."""
+    image = rainy(4000, 6000)
+    print(f"6000x4000: {peak():.1f} GB of process memory before it is restored,", flush=True)
+    derainer(image)
+    rows, columns = cut(4000, 6000, derainer._tile)
+    print(f"  {peak():.1f} GB after, in {len(rows) * len(columns)} tiles", flush=True)
+
+
+def programs():
     """How many programs a hundred images of random sizes take, in tiles where they must."""
-    draw, sizes, found = np.random.RandomState(0), Sizes(model.config.stride, PRICES[backend]), set()
-    tile, grid = derainer._tile, derainer._grid
-    margin = margin_of(tile, derainer._reach, grid)
-    for _ in range(100):
-        height, width = (int(side) + -int(side) % model.config.stride for side in draw.randint(low, high, 2))
-        down, across = [height], [width]
-        if height * width > tile**2:
-            wide = tile_side(tile**2 // min(height, tile), grid)
-            down, across = (
-                [span.stop - span.start for span in spans(length, most, margin, grid)]
-                for length, most in ((height, tile), (width, wide))
+    for low, high in ((101, 600), (300, 1600), (1000, 4000), (2000, 6000)):
+        draw, sizes, found, asked, taken = np.random.RandomState(0), Sizes(4, PRICES["cpu"]), set(), 0, 0
+        for _ in range(100):
+            height, width = (int(side) + -int(side) % 4 for side in draw.randint(low, high, 2))
+            rows, columns = cut(height, width, derainer._tile)
+            for part in ((row.stop - row.start, column.stop - column.start) for row in rows for column in columns):
+                found.add(chosen := sizes.choose(part, derainer._tile**2))
+                asked, taken = asked + part[0] * part[1], taken + chosen[0] * chosen[1]
+        print(
+            f"100 images, sides of {low} to {high - 1} pixels: {len(found)} programs, {taken / asked:.2f} of the pixels"
+        )
+
+
+def tiles():
+    """What tiles change."""
+    image = rainy(1023, 1501)
+    whole = in_tiles(image, 2048)
+    for side in (1024, 768, 512, 256):
+        differ(f"1501x1023, whole against tiles of {side}", whole, in_tiles(image, side))
+
+
+def pooling():
+    """What tiles would change if squeeze-and-excitation pooled over the whole image."""
+    image = rainy(1023, 1501)
+    whole = in_tiles(image, 2048, 4096)
+    differ("pooled over the whole image, against tiles of 512", whole, in_tiles(image, 512, 4096))
+    half = in_tiles(image[:, :768], 2048, 4096)
+    differ("  against its left half alone, 288 pixels from the cut", whole[:, :480], half[:, :480])
+
+
+def seams():
+    """How much neighbouring pixels differ where tiles meet, and elsewhere."""
+    image = rainy(2160, 3840)
+    for side in (derainer._tile, 512):
+        restored = in_tiles(image, side).astype(np.int16)
+        for name, spans_of_tiles, axis in zip(("rows", "columns"), cut(2160, 3840, side), (0, 1), strict=True):
+            jumps = np.abs(np.diff(restored, axis=axis)).swapaxes(0, axis)
+            meets = np.isin(np.arange(len(jumps)) + 1, [span.first for span in spans_of_tiles])
+            print(f"3840x2160, tiles of {side}, where {name} of them meet: ", end="")
+            here, elsewhere = (
+                f"at most {part.max()}, {part.mean():.2f} on average" for part in (jumps[meets], jumps[~meets])
             )
-        found |= {sizes.choose((row, column), tile**2) for row in down for column in across}
-    return len(found)
+            print(f"neighbouring pixels differ by {here}; elsewhere by {elsewhere}", flush=True)
 
 
-if "--large" in sys.argv:
-    Derainer(model)(rainy(4000, 6000))
-    print(f"6000x4000: {1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e9:.1f} GB of process memory")
-    uhd = rainy(2160, 3840)
-    differ("3840x2160, whole against tiles of 1088", in_tiles(uhd, 4096), in_tiles(uhd, 1088))
-    sys.exit()
-for low, high in ((101, 600), (300, 1600), (1000, 4000), (2000, 6000)):
-    print(f"100 images of {low} to {high} pixels a side: {programs(low, high, 'cpu')} programs", flush=True)
-image = rainy(1023, 1501)
-whole = in_tiles(image, 2048)
-for side in (1088, 1024, 768, 512, 256):
-    differ(f"1501x1023, whole against tiles of {side}", whole, in_tiles(image, side))
-everywhere = in_tiles(image, 2048, 4096)
-half = in_tiles(image[:, :768], 2048, 4096)
-differ(
-    "with pooling over the whole image, against its left half alone, 288 pixels from the cut",
-    everywhere[:, :480],
-    half[:, :480],
-)
+# The first must be first: memory is that of all so far.
+LARGE = {"memory": memory, "seams": seams}
+CHEAP = {"programs": programs, "tiles": tiles, "pooling": pooling}
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser.add_argument("parts", nargs="*", choices=[*LARGE, *CHEAP], help="default: all that need no large photograph")
+parser.add_argument("--large", action="store_true", help="measure large photographs, too")
+options = parser.parse_args()
+chosen = options.parts or [*CHEAP]
+for name, part in {**LARGE, **CHEAP}.items():
+    if name in chosen or (options.large and name in LARGE):
+        part()

@@ -127,8 +127,9 @@ def keep_programs() -> None:
     if jax.config.jax_compilation_cache_dir is None:
         caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         jax.config.update("jax_compilation_cache_dir", str(caches / "autoderain-jax"))
-        if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
-            jax.config.update("jax_persistent_cache_min_compile_time_secs", KEPT_SECONDS)
+    if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
+        seconds = min(jax.config.jax_persistent_cache_min_compile_time_secs, KEPT_SECONDS)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", seconds)
 
 
 def next_step(module: str, *words: str) -> str:

@@ -64,8 +64,6 @@ def derain(config: DerainConfig) -> int:
     if config.memory is not None and not 0 < config.memory < 1e6:
         raise InputError(f"--memory must be positive, not {config.memory}")
     targets, unsuitable = _targets(config)
-    if config.compare and not any(map(is_image_name, targets)):
-        raise InputError("--compare is of photographs, and there are only videos: leave it out")
     command.keep_programs()
     memory = None if config.memory is None else int(config.memory * 1e9)
     derainer = Derainer.from_pretrained(config.model, memory=memory, ensemble=config.ensemble)
@@ -125,6 +123,8 @@ def _targets(config: DerainConfig) -> tuple[dict[Path, Path], list[str]]:
         targets[other] = config.output / other.name
     if not targets:
         raise InputError(unsuitable[0])
+    if config.compare and not any(map(is_image_name, targets)):
+        raise InputError("--compare is of photographs, and there are only videos: leave it out")
     written = [*targets.values(), *(map(_strip, targets.values()) if config.compare else ())]
     for target in filter(Path.exists, written):
         if overwritten := [file for file in targets if file.samefile(target)]:
@@ -142,7 +142,6 @@ def _targets(config: DerainConfig) -> tuple[dict[Path, Path], list[str]]:
 def _files(inputs: tuple[Path, ...], unsuitable: list[str]) -> Iterator[Path]:
     """The files that inputs name; a sentence on each input that names none is added to ``unsuitable``."""
     for path in inputs:
-        found = []
         if path.is_dir():
             files = sorted(file for file in path.iterdir() if file.is_file() and not file.name.startswith("."))
             found = [file for file in files if is_image_name(file) or video.is_video_name(file)]
@@ -151,15 +150,14 @@ def _files(inputs: tuple[Path, ...], unsuitable: list[str]) -> Iterator[Path]:
                 command.say(f"{path}: passed over {others} of {len(files)} files ({kinds})")
             if not found:
                 unsuitable.append(f"{path} holds no photograph or video ({', '.join(KNOWN)})")
-        elif path.exists() and path.suffix.lower() not in KNOWN:
-            unsuitable.append(f"input {path} is not of a known type ({', '.join(KNOWN)})")
-        elif path.exists():
-            found = [path]
         else:
             # Where the shell does not expand patterns, or they were quoted.
             matching = map(Path, sorted(glob.glob(str(path), recursive=True)))
-            found = [file for file in matching if is_image_name(file) or video.is_video_name(file)]
-            if not found:
+            files = [path] if path.exists() else [file for file in matching if file.is_file()]
+            found = [file for file in files if file.suffix.lower() in KNOWN]
+            others = [file for file in files if file not in found]
+            unsuitable += [f"input {file} is not of a known type ({', '.join(KNOWN)})" for file in others]
+            if not files:
                 unsuitable.append(f"input {path} does not exist")
         yield from found
 

@@ -127,6 +127,38 @@ def test_inputs_that_are_none_are_told_and_the_rest_goes_on(command, tmp_path, r
     assert command("b.heic")[0] == 2
 
 
+def test_a_pattern_in_quotes_is_as_one_that_the_shell_expands(command, tmp_path, rainy):
+    (tmp_path / "holiday/more").mkdir(parents=True)
+    Image.fromarray(rainy).save(tmp_path / "holiday/a.png")
+    (tmp_path / "holiday/b.heic").touch()
+    code, out, err = command("holiday/*")
+    assert (code, "1 restored in" in out) == (1, True)
+    assert re.fullmatch(r"error: input holiday/b.heic is not of a known type .*\n1 of 2 inputs failed\n", err)
+
+
+def test_strips_of_videos_alone_are_refused_before_anything_is_written(command, tmp_path):
+    pytest.importorskip("av")
+    (tmp_path / "rain.mp4").touch()
+    code, _, err = command("rain.mp4", "--compare")
+    assert (code, err) == (2, "error: --compare is of photographs, and there are only videos: leave it out\n")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("chosen", "kept"), [(None, command_module.KEPT_SECONDS), ("1.0", 1.0)])
+def test_programs_that_compile_in_less_than_a_second_are_kept(monkeypatch, chosen, kept):
+    name = "jax_persistent_cache_min_compile_time_secs"
+    monkeypatch.delenv(name.upper(), raising=False)
+    if chosen:
+        monkeypatch.setenv(name.upper(), chosen)
+    before = getattr(jax.config, name)
+    jax.config.update(name, 1.0)
+    try:
+        command_module.keep_programs()
+        assert getattr(jax.config, name) == kept
+    finally:
+        jax.config.update(name, before)
+
+
 def test_sixteen_bits_are_refused_and_nothing_is_left(command, tmp_path):
     Image.fromarray(np.zeros((20, 20), np.uint16)).save(tmp_path / "deep.png")
     code, _, err = command("deep.png")

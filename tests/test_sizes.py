@@ -55,11 +55,19 @@ def test_a_hundred_sizes_need_a_handful_of_programs():
 
 
 @pytest.mark.parametrize(
-    ("sides", "most", "waste"), [((101, 600), 10, 2.5), ((300, 1600), 24, 1.4), ((2000, 6000), 16, 1.1)]
+    ("tile", "sides", "most", "waste"),
+    [
+        (1792, (101, 600), 10, 2.2),
+        (1792, (300, 1600), 13, 1.8),
+        (1792, (1000, 4000), 22, 1.2),
+        (1792, (2000, 6000), 20, 1.1),
+        (1088, (300, 1600), 24, 1.4),
+        (1088, (2000, 6000), 16, 1.1),
+    ],
 )
-def test_photographs_of_any_size_need_few_programs_on_a_cpu(sides, most, waste):
-    """Images of random sizes, in tiles as the packaged model has them of 2.5 GB."""
-    tile, margin, grid = 1088, 272, 16
+def test_photographs_of_any_size_need_few_programs_on_a_cpu(tile, sides, most, waste):
+    """Images of random sizes, in tiles as the packaged model has them of 2.5 GB, or of 1 GB."""
+    margin, grid = 272, 8
     draw, sizes, programs, asked, taken = np.random.RandomState(0), Sizes(4, PRICES["cpu"]), set(), 0, 0
     for _ in range(100):
         height, width = (int(side) + -int(side) % 4 for side in draw.randint(*sides, 2))

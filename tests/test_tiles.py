@@ -8,7 +8,7 @@ from skimage import data
 from autoderain_jax import Derainer
 from autoderain_jax.genotype import uniform
 from autoderain_jax.network import NetworkConfig
-from autoderain_jax.tiles import MAPS, grid, largest_tile, lay, margin_of, reach, spans, tile_side
+from autoderain_jax.tiles import MAPS, MOST_OF_MACHINE, grid, largest_tile, lay, margin_of, reach, spans, tile_side
 
 
 @pytest.mark.parametrize(
@@ -41,6 +41,9 @@ def test_neighbours_fade_into_each_other(length, tile, margin):
         lay(ramps, np.full((span.stop - span.start, 1), 200 * (i % 2), np.uint8), span, margin)
     steps = np.abs(np.diff(ramps[:, 0].astype(int)))
     assert steps.max(initial=0) <= 200 / margin + 1
+    for i, span in enumerate(spans(length, tile, margin, 1)):
+        lay(ramps, np.full((span.stop - span.start, 1), 255 * (i > 0), np.uint8), span, margin)
+    assert (np.diff(ramps[:, 0].astype(int)) >= 0).all()
 
 
 @pytest.fixture(scope="module")
@@ -94,10 +97,13 @@ def test_no_seam_shows_where_tiles_see_less_than_the_network(derainer, monkeypat
     assert max(np.abs(np.diff(restored, axis=axis)).max() for axis in (0, 1)) <= 100 / 32 + 1
 
 
-def test_overlaps_reach_as_far_as_the_network_or_a_quarter_of_the_tile():
+def test_overlaps_reach_as_far_as_the_network_or_a_quarter_of_the_tile(derainer):
     assert margin_of(1024, 101, 8) == 104
     assert margin_of(1024, 500, 8) == 256
     assert margin_of(1024, None, 8) == 256
+    model = derainer.model
+    side = tile_side(largest_tile(model.config, int(MOST_OF_MACHINE)), derainer._grid)
+    assert (side, margin_of(side, derainer._reach, derainer._grid), derainer._grid) == (1792, 272, 8)
     assert grid(NetworkConfig(blocks=(1, 1, 1)), 64) == 8
     assert grid(NetworkConfig(blocks=(1,) * 8), 64) == 128
     for most in (1, 1000, 5000):
@@ -118,6 +124,7 @@ def test_the_largest_tile_fits_the_memory(derainer):
     compiled = derainer._restore.lower(derainer._variables, image, side, side).compile()
     temp = compiled.memory_analysis().temp_size_in_bytes
     assert temp <= 256**2 * MAPS * 4 * config.width
+    assert compiled.memory_analysis().alias_size_in_bytes == 256**2 * 3, "what is restored takes the image's place"
 
 
 def test_tiles_halve_when_memory_runs_out(derainer, monkeypatch):
@@ -137,6 +144,23 @@ def test_tiles_halve_when_memory_runs_out(derainer, monkeypatch):
     sizes.clear()
     other(image)
     assert max(sizes) <= 704, "what did not fit is not tried again"
+
+
+def test_an_image_that_ran_out_of_memory_is_whole_when_tried_again(derainer, monkeypatch):
+    """Though its place on the device was given to what is restored."""
+    image, other, ran = np.ascontiguousarray(data.astronaut()[:264, :264]), Derainer(derainer.model), []
+
+    def starved(*args):
+        ran.append(derainer._restore(*args))
+        if len(ran) == 1:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes.")
+        return ran[-1]
+
+    monkeypatch.setattr(other, "_restore", starved)
+    restored = other(image)
+    assert len(ran) > 2
+    assert np.abs(restored.astype(int) - derainer(image)).max() <= 5
+    np.testing.assert_array_equal(image, data.astronaut()[:264, :264])
 
 
 def test_what_does_not_fit_in_the_smallest_tiles_is_told(derainer, monkeypatch):
