@@ -20,6 +20,9 @@ from autoderain_jax.errors import InputError, in_short
 
 READY = "ready"
 END = "end"
+LEFT = "left"
+LEFT_SECONDS = 6.0
+"""In which the others hear that the first process has left."""
 POLL_SECONDS = 2.0
 
 
@@ -57,6 +60,13 @@ class Coordinator:
         with contextlib.suppress(OSError, ValueError, subprocess.TimeoutExpired):
             self._process.communicate(END, timeout=POLL_SECONDS)
 
+    def leave(self) -> None:
+        """Lets it end soon after this process: one that still lives when it is gone is aborted by JAX."""
+        with contextlib.suppress(OSError, ValueError):
+            # Its end is that of this process.
+            self._process.stdin.write(LEFT)
+            self._process.stdin.flush()
+
 
 def _in_use(port: int) -> bool:
     try:
@@ -78,9 +88,10 @@ def main() -> None:
         print(in_short(error), flush=True)
         sys.exit(1)
     print(READY, flush=True)
-    if END not in sys.stdin.read():
-        # The first process was killed, which the others notice by its silence.
-        time.sleep(1.5 * silence)
+    said = sys.stdin.read()
+    if said != END:
+        # Of a first process that was killed, the others notice the silence.
+        time.sleep(LEFT_SECONDS if said == LEFT else 1.5 * silence)
     del service
     os._exit(0)
 

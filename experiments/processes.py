@@ -170,9 +170,8 @@ def _exit(code: int) -> None:
     """Ends this process without waiting for others."""
     if is_first():
         # By the coordinator the others hear of it; where that is gone, JAX aborts them without a sentence.
-        time.sleep(1.5 * BEAT_SECONDS)
         with contextlib.suppress(Exception):
-            _joined().service.shutdown()
+            _joined().service.leave()
     os._exit(code)
 
 

@@ -5,6 +5,8 @@ import gc
 import os
 
 os.environ["JAX_PLATFORMS"] = "cpu"
+# Small programs run once or twice: to compile them well takes longer than it saves.
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 
 import flax.linen as nn
 import jax

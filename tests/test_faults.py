@@ -1,8 +1,9 @@
 """What happens to runs when something goes wrong around them: nothing is lost, and one sentence tells."""
 
+import contextlib
 import dataclasses
-import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -103,19 +104,58 @@ def test_a_second_process_is_refused(search_config):
     assert done.stderr == f"error: workdir {search_config.workdir} is in use by another process\n"
 
 
-def test_a_full_disk_is_told_and_the_run_goes_on_when_there_is_space(tmp_path, data_folder):
-    """The limit on the size of files stands for the disk: writing fails in the same places."""
-    arguments = ["--workdir", str(tmp_path / "w"), "--data", str(data_folder), "--steps", "4", *SMALL]
-    line = [sys.executable, "-m", "experiments.search", *arguments]
-    limited = ["bash", "-c", 'ulimit -f 20 && exec "$@"', "run", *line]
-    done = subprocess.run(limited, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert "error: cannot save the checkpoint of step 1" in done.stderr
-    assert "Traceback" not in done.stderr
-    done = subprocess.run(line, capture_output=True, text=True, check=False)
-    assert done.returncode == 0
-    records = [json.loads(text) for text in (tmp_path / "w/metrics.jsonl").read_text().splitlines()]
-    assert [record["step"] for record in records] == [1, 2, 3, 4]
+@pytest.fixture
+def disk(tmp_path):
+    """A small disk, the same one as it looks when it is read-only, and what gives it another size."""
+    path, locked = tmp_path / "disk", tmp_path / "locked"
+    mounts = {path: ("-t", "tmpfs", "-o", "size=32m", "tmpfs"), locked: ("--bind", "-o", "ro", path)}
+    with contextlib.ExitStack() as mounted:
+        for place, words in mounts.items():
+            place.mkdir()
+            if shutil.which("mount") is None or subprocess.run(["mount", *words, place], check=False).returncode != 0:
+                pytest.skip("no disk can be mounted here")
+            mounted.callback(subprocess.run, ["umount", "--lazy", place], check=True)
+        yield path, locked, lambda size: subprocess.run(["mount", "-o", f"remount,size={size}", path], check=True)
+
+
+def content(folder):
+    """Of all files below a folder."""
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@orbax_leaves_exceptions
+@pytest.mark.usefixtures("collected")
+def test_disks_that_are_full_or_read_only_keep_what_was_saved(disk, search_config, monkeypatch, capfd):
+    path, locked, resize = disk
+    search.search(search_config)
+    folder = path / "w"
+    data = ("--workdir", folder, "--data", search_config.data, "--steps", 6, "--patch", 16, "--batch", 2, "--seed", 3)
+    line = (search, *data, "--network.width", 6, "--network.blocks", 1, 1, "--network.reduction", 2)
+    monkeypatch.setattr(workdir, "SECONDS_PER_MINUTE", 0)
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, search, 2)
+        assert run(monkeypatch, capfd, *line)[0] == 130
+    saved = content(folder / "checkpoints")
+    assert saved
+
+    resize(shutil.disk_usage(path).used + 2**13)
+    code, _, error = run(monkeypatch, capfd, *line)
+    assert code == 2
+    assert re.fullmatch(r"error: cannot (save the checkpoint|write to workdir) .*\n", error), error
+    assert saved.items() <= content(folder / "checkpoints").items()
+
+    code, _, error = run(monkeypatch, capfd, *line, "--workdir", locked / "w")
+    assert (code, error) == (2, f"error: cannot use workdir {locked / 'w'}: Read-only file system\n")
+    assert saved.items() <= content(folder / "checkpoints").items()
+
+    resize("32m")
+    code, out, _ = run(monkeypatch, capfd, *line)
+    assert code == 0
+    assert "resuming at step" in out
+    assert (folder / "metrics.jsonl").read_text() == (search_config.workdir / "metrics.jsonl").read_text()
+    chex.assert_trees_all_equal(
+        final_state(dataclasses.replace(search_config, workdir=folder)), final_state(search_config)
+    )
 
 
 @pytest.mark.usefixtures("genotype")

@@ -1,5 +1,6 @@
 """What joins processes in JAX has no public name: it may go, but only runs of several processes would miss it."""
 
+import socket
 import subprocess
 import sys
 
@@ -31,3 +32,21 @@ from experiments import command
 assert command.processes.is_first()
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_what_processes_meet_by_outlives_a_first_process_that_leaves():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    code = f"""
+import os, time
+from experiments.coordinator import Coordinator
+coordinator = Coordinator({port}, 1, 5.0)
+coordinator.leave()
+time.sleep(1)
+assert coordinator._process.poll() is None
+os._exit(0)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+    with pytest.raises(OSError, match="in use"):
+        socket.create_server(("", port))
