@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from autoderain_jax.derainer import Derainer
+from autoderain_jax.derainer import Derainer, Ensemble
 from autoderain_jax.errors import InputError
 from data_pipelines.photos import Photo
 from experiments import command
@@ -27,8 +27,9 @@ class DemoConfig:
     """Python modules to import first, such as ones that add candidates."""
     model: Path | None = None
     """Model folder, as retraining writes it; without it, the model that comes with the package."""
-    ensemble: bool = False
-    """Restore as it is, mirrored, upside down and both, and take the mean: a little better, four times as slow."""
+    ensemble: Ensemble = 1
+    """How many orientations to restore, and take the mean of: 4 (as it is, mirrored, upside down and both) is a little
+    better, four times as slow; 8 turns it, too, which is for networks that were trained on rain from all sides."""
     host: str = "127.0.0.1"
     """Address to serve on; 0.0.0.0 serves to the whole network."""
     port: int = 7860

@@ -15,7 +15,7 @@ import numpy as np
 import tyro
 from rich.progress import track
 
-from autoderain_jax.derainer import Derainer
+from autoderain_jax.derainer import Derainer, Ensemble
 from autoderain_jax.errors import InputError
 from data_pipelines.images import SUFFIXES, is_image_name
 from data_pipelines.photos import Photo
@@ -44,8 +44,9 @@ class DerainConfig:
     """Model folder, as retraining writes it; without it, the model that comes with the package."""
     compare: bool = False
     """Also write photographs before and after, side by side, to the folder compared/ in the output."""
-    ensemble: bool = False
-    """Restore as it is, mirrored, upside down and both, and take the mean: a little better, four times as slow."""
+    ensemble: Ensemble = 1
+    """How many orientations to restore, and take the mean of: 4 (as it is, mirrored, upside down and both) is a little
+    better, four times as slow; 8 turns it, too, which is for networks that were trained on rain from all sides."""
     memory: float | None = None
     """Gigabytes that restoring an image may take; larger ones are restored in tiles, to nearly the same result.
     Default: a quarter of what the device has, and not more than 2.5 of a CPU's."""

@@ -19,7 +19,7 @@ from rich.progress import track
 from rich.table import Table
 
 from autoderain_jax.cost import network_macs
-from autoderain_jax.derainer import Derainer
+from autoderain_jax.derainer import Derainer, Ensemble
 from autoderain_jax.errors import InputError
 from autoderain_jax.metrics import PROTOCOLS, SSIM_WINDOW, score
 from autoderain_jax.model import Model
@@ -55,8 +55,9 @@ class EvaluateConfig:
     pool_window: int | None = None
     """Pixels of the window that squeeze-and-excitation pools over. Default: the model's, which is the side of the
     patches that it was trained on."""
-    ensemble: bool = False
-    """Restore each image as it is, mirrored, upside down and both, and take the mean."""
+    ensemble: Ensemble = 1
+    """How many orientations of each image to restore, and take the mean of: 4 (as it is, mirrored, upside down and
+    both), or 8, these also turned by a quarter."""
     data: str = BUILTIN
     """Folder with rainy/ and clean/ (its test/ part where it has one), a data set by name, or synthetic, as for
     training."""

@@ -188,7 +188,7 @@ def test_little_memory_gives_the_same_picture(command, tmp_path):
 
 def test_four_orientations_are_better_than_one(command, tmp_path, rainy, restored):
     Image.fromarray(rainy).save(tmp_path / "a.png")
-    assert command("a.png", "--ensemble")[0] == 0
+    assert command("a.png", "--ensemble", "4")[0] == 0
     clean = photograph("chelsea")[:150, :200]
     one, four = (score(image, clean)["y-matlab"]["psnr"] for image in (restored, read_rgb(tmp_path / "out/a.png")))
     assert four > one

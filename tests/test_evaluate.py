@@ -136,7 +136,7 @@ def test_scores_that_are_read_are_not_overwritten(two_methods, held):
         ({"targets": "t"}, "--targets belongs to --predictions, not to --scores"),
         ({"sheet": 1}, "--sheet belongs to --model or --predictions, not to --scores"),
         ({"model": "m"}, "give either --model, or --predictions with --targets, or --scores"),
-        ({"scores": None, "predictions": "p", "targets": "t", "ensemble": True}, "--ensemble belongs to --model, not"),
+        ({"scores": None, "predictions": "p", "targets": "t", "ensemble": 4}, "--ensemble belongs to --model, not"),
         ({"scores": None, "model": "m", "targets": "t"}, "--targets belongs to --predictions, not to --model"),
         ({}, r"cannot read --scores s\.csv: No such file"),
     ],

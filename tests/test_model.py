@@ -3,6 +3,7 @@ import dataclasses
 import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 import types
@@ -222,13 +223,24 @@ def test_derainer_takes_what_people_have(model):
     np.testing.assert_array_equal(np.array(restored), expected[0])
 
 
-def test_four_orientations_are_averaged(model):
+@pytest.mark.parametrize("ensemble", [4, 8])
+def test_orientations_are_averaged(model, ensemble):
     image = np.random.RandomState(0).randint(256, size=(22, 14, 3)).astype(np.uint8)
-    one, four = Derainer(model), Derainer(model, ensemble=True)
-    turns = np.s_[:], np.s_[::-1], np.s_[:, ::-1], np.s_[::-1, ::-1]
-    mean = np.mean([one(image[turn])[turn] for turn in turns], 0)
-    assert (four(image) != one(image)).any()
-    np.testing.assert_array_equal(four(image), np.rint(mean))
+    one, several = Derainer(model), Derainer(model, ensemble=ensemble)
+    restored = []
+    for quarters in range(0, 4, 8 // ensemble):
+        for left in (1, -1):
+            turned = one(np.rot90(image, quarters)[:, ::left])
+            restored.append(np.rot90(turned[:, ::left], -quarters))
+    assert len(restored) == ensemble
+    assert (several(image) != one(image)).any()
+    np.testing.assert_array_equal(several(image), np.rint(np.mean(restored, 0)))
+
+
+def test_no_other_number_of_orientations_is_taken(model):
+    for wrong in (True, 2, None):
+        with pytest.raises(ValueError, match=f"ensemble must be 1, 4 or 8, not {wrong}"):
+            Derainer(model, ensemble=wrong)
 
 
 def test_models_go_to_the_hub_and_come_from_it(model, tmp_path, monkeypatch):
@@ -245,11 +257,30 @@ def test_models_go_to_the_hub_and_come_from_it(model, tmp_path, monkeypatch):
         return str(tmp_path / "repository")
 
     monkeypatch.setattr(hub, "snapshot_download", download)
-    loaded = hub.HubDerainer.from_pretrained("me/derainer", revision="v1", ensemble=True)
-    assert loaded.ensemble
+    loaded = hub.HubDerainer.from_pretrained("me/derainer", revision="v1", ensemble=4)
+    assert loaded.ensemble == 4
     assert loaded.model.id == model.id
     assert hub.HubDerainer.from_pretrained().model.id == Derainer.from_pretrained().model.id
     np.testing.assert_array_equal(Derainer(loaded.model)(image), expected)
+
+
+def test_a_model_is_pushed_to_the_hub_with_its_card(model, tmp_path, monkeypatch):
+    hub = pytest.importorskip("autoderain_jax.hub")
+    from huggingface_hub import HfApi
+
+    def create(self, repo_id, **options):
+        return types.SimpleNamespace(repo_id=repo_id)
+
+    def upload(self, *, repo_id, folder_path, **options):
+        shutil.copytree(folder_path, tmp_path / repo_id)
+
+    monkeypatch.setattr(HfApi, "create_repo", create)
+    monkeypatch.setattr(HfApi, "upload_folder", upload)
+    hub.HubDerainer(model).push_to_hub("me/derainer", token="none")
+    sent = tmp_path / "me/derainer"
+    assert {path.name for path in sent.iterdir()} == {"README.md", *hub.FILES}
+    assert f"{model.parameters:,} weights" in (sent / "README.md").read_text()
+    assert Model.load(sent).id == model.id
 
 
 def test_a_description_is_read_before_processes_have_met():
