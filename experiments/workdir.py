@@ -8,22 +8,17 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import datetime
 import errno
 import json
-import math
 import os
 import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from autoderain_jax.checkpoints import Checkpoints
 from autoderain_jax.errors import InputError, shown
@@ -31,6 +26,7 @@ from autoderain_jax.files import flush, read_bytes, read_json, replace_file
 from autoderain_jax.search_space import Choices, Rows
 from experiments import command, processes
 from experiments.events import Events
+from experiments.progress import Measured, Meter, is_finite
 
 try:
     import fcntl
@@ -42,8 +38,6 @@ LINES = 100
 MOST_METRICS = 2**25
 """Bytes of that file: a record of the largest networks has some hundred thousand."""
 SECONDS_PER_MINUTE = 60.0
-QUIET_SECONDS = 5.0
-"""Least time between progress lines where the output is no terminal."""
 AGREE_STEPS = 10
 """Several processes ask one another after so many steps whether to save or to stop."""
 _LOCKS: dict[Path, int] = {}
@@ -231,18 +225,18 @@ class Workdir:
                 stack.enter_context(_noting(words))
             every = max(1, steps // LINES)
             saved = time.monotonic()
-            figures = _Figures(self.folder, batch_of)
+            measured = Measured(self.folder, batch_of)
             with Meter(self.console, start, steps) as meter:
                 for step in range(start, steps):
                     try:
                         state, metrics = advance(state, step)
                     except InputError as error:
-                        figures.see()
+                        measured.see()
                         _save_alone(checkpoints, step, state, error)
                         raise
-                    figures.see()
+                    measured.see()
                     done = step + 1
-                    figures.put(done, metrics)
+                    measured.put(done, metrics)
                     last = done == steps
                     dear = any(isinstance(value, float) for value in metrics.values())
                     record = done % every == 0 or last or dear
@@ -252,15 +246,15 @@ class Workdir:
                     else:
                         stop = save = False
                     if record:
-                        scalars = figures.see()
+                        scalars = measured.see()
                         if events:
                             self._record(events, done, scalars, details(state))
                         meter.show(scalars)
                         last = last or self._finished(finished, done, state)
                     meter.step()
                     if save or stop or last:
-                        figures.see()
-                        figures.require_finite(done, state)
+                        measured.see()
+                        measured.require_finite(done, state)
                         if self.writes and self.metrics_file.exists():
                             flush(self.metrics_file)
                         checkpoints.save(done, state)
@@ -290,98 +284,15 @@ class Workdir:
             raise InputError(f"cannot write to workdir {self.folder}: {error.strerror}") from None
 
 
-class _Figures:
-    """What steps measured, looked at while the next one runs, and refused unless it is finite."""
-
-    def __init__(self, folder: Path, batch_of: Callable[[int], str]):
-        self._folder, self._batch_of = folder, batch_of
-        self._unseen: tuple[int, dict[str, Any]] = 0, {}
-
-    def put(self, step: int, metrics: dict[str, Any]) -> None:
-        """Takes the figures of a step, which may not be computed yet."""
-        self._unseen = step, metrics
-
-    def see(self) -> dict[str, float]:
-        """The figures put last, unless they have been seen; raises ``InputError`` if one is not finite."""
-        (step, metrics), self._unseen = self._unseen, (0, {})
-        scalars = {name: float(value) for name, value in metrics.items()}
-        for name, value in scalars.items():
-            # Infinity is the PSNR of a perfect image.
-            if math.isnan(value) or (math.isinf(value) and not name.endswith("psnr")):
-                self._refuse(f"{name} is {value}", step)
-        return scalars
-
-    def require_finite(self, step: int, state: Any) -> None:
-        """Refuses what was learned until a step unless it is finite: a loss is that of the weights before its step."""
-        if not _is_finite(state):
-            self._refuse("what was learned is not finite", step)
-
-    def _refuse(self, sentence: str, step: int) -> NoReturn:
-        raise InputError(
-            f"{sentence} at step {step}, {self._batch_of(step - 1)}; the last checkpoint in {self._folder} is kept: "
-            "look at these images, or begin anew with a lower --learning-rate"
-        )
-
-
-@jax.jit
-def _is_finite(state: Any) -> jax.Array:
-    """Whether all arrays of floats are; a scalar may be infinite, as a score is that nothing has beaten yet."""
-    leaves = [leaf for leaf in jax.tree.leaves(state) if jnp.issubdtype(leaf.dtype, jnp.floating)]
-    return jnp.array([(jnp.isfinite(leaf) if leaf.ndim else ~jnp.isnan(leaf)).all() for leaf in leaves]).all()
-
-
 def _save_alone(checkpoints: Checkpoints, step: int, state: Any, reason: InputError) -> None:
     """Saves what was learned before data failed, if the state is whole and no other process would have to save too."""
-    if jax.process_count() > 1 or any(leaf.is_deleted() for leaf in jax.tree.leaves(state)) or not _is_finite(state):
+    if jax.process_count() > 1 or any(leaf.is_deleted() for leaf in jax.tree.leaves(state)) or not is_finite(state):
         return
     try:
         checkpoints.save(step, state)
         checkpoints.wait()
     except InputError as error:
         raise InputError(f"{reason}; and {error}") from None
-
-
-class Meter:
-    """Progress: a bar with time left on a terminal, plain lines elsewhere."""
-
-    def __init__(self, console: Console, start: int, steps: int):
-        self._console, self._start, self._steps, self._step = console, start, steps, start
-        self._began = self._printed = time.monotonic()
-        self._bar = Progress(
-            TextColumn("step {task.completed:.0f}/{task.total:.0f}"),
-            BarColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            TextColumn("{task.description}"),
-            console=console,
-            disable=not console.is_terminal,
-        )
-        self._task = self._bar.add_task("", total=steps, completed=start)
-
-    def __enter__(self) -> Meter:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *exception) -> None:
-        self._bar.stop()
-
-    def step(self) -> None:
-        """Counts one step."""
-        self._step += 1
-        self._bar.advance(self._task)
-
-    def show(self, scalars: dict[str, float]) -> None:
-        """Shows the latest figures; called before the step they belong to is counted."""
-        text = "  ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in scalars.items())
-        self._bar.update(self._task, description=text)
-        now, done = time.monotonic(), self._step + 1
-        if self._console.is_terminal or (now - self._printed < QUIET_SECONDS and done < self._steps):
-            return
-        self._printed = now
-        pace = (now - self._began) / (done - self._start)
-        left = datetime.timedelta(seconds=round(pace * (self._steps - done)))
-        self._console.print(f"step {done}/{self._steps}  {text}  {pace:.2f} s/step  left {left}")
 
 
 @contextlib.contextmanager

@@ -93,6 +93,8 @@ def main() -> None:
         for kind in ("search", "retrain"):
             done = survives(kind, options.kills, options.steps, options.seed, Path(work))
             print(f"{kind}: {done} kills, and everything as in an unbroken run, bit for bit", flush=True)
+            if done < options.kills:
+                sys.exit(f"{kind} ended before all of its {options.kills} kills: give more --steps")
 
 
 if __name__ == "__main__":
