@@ -184,11 +184,16 @@ def matched_files(outputs: Path, clean: Path) -> list[tuple[str, Path, Path]]:
     """A method's outputs and clean images matched by name, as (stem of the output, output, clean).
 
     Raises:
-      InputError: a folder holds no image, or one of the images has no partner.
+      InputError: a folder holds no image, one of the images has no partner, or two are outputs for the same image.
     """
     part = _match(some_images(outputs), some_images(clean), OUTPUT_RULES)
     if part.problems:
         raise InputError(part.problems[0].sentence)
+    seen: dict[str, Path] = {}
+    for files in part.files:
+        other = seen.setdefault(plain_name(files.name), files.rainy)
+        if other != files.rainy:
+            raise InputError(f"{other} and {files.rainy} are both outputs for one image: leave one in the folder")
     return [(files.name, files.rainy, files.clean) for files in part.files]
 
 

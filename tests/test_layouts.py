@@ -274,6 +274,13 @@ def test_outputs_beside_inputs_are_not_scored_together(tmp_path):
         matched_files(tmp_path / "out", tmp_path / "clean")
 
 
+def test_an_image_has_one_output(tmp_path):
+    draw(*(tmp_path / "out" / f"{name}.png" for name in ("1_out", "1_restored", "2_out")))
+    draw(*(tmp_path / "clean" / f"{i}.png" for i in (1, 2)))
+    with pytest.raises(InputError, match=r"1_out\.png and .*1_restored\.png are both outputs for one image"):
+        matched_files(tmp_path / "out", tmp_path / "clean")
+
+
 def test_suffixes_of_methods_are_none_of_data(tmp_path):
     draw(*(tmp_path / "rainy" / f"{i}_out.png" for i in range(3)), *(tmp_path / "clean" / f"{i}.png" for i in range(3)))
     with pytest.raises(InputError, match=r"_out\.png has no partner"):
