@@ -19,14 +19,14 @@ def run(monkeypatch, capfd, module, *args):
     return stop.value.code, captured.out, captured.err
 
 
-def interrupt_at(monkeypatch, module, batch):
-    """Has the next run of ``module`` receive SIGTERM while it reads its ``batch``-th training batch."""
+def interrupt_at(monkeypatch, module, batch, number=signal.SIGTERM):
+    """Has the next run of ``module`` receive a signal while it reads its ``batch``-th training batch."""
     real = module.batches
 
     def interrupted(*args, **options):
         for i, content in enumerate(real(*args, **options), 1):
             if i == batch:
-                signal.raise_signal(signal.SIGTERM)
+                signal.raise_signal(number)
             yield content
 
     monkeypatch.setattr(module, "batches", interrupted)

@@ -206,17 +206,25 @@ def test_a_loss_that_is_not_finite_is_told_with_its_step_and_images(search_confi
         search.search(dataclasses.replace(search_config, workdir=tmp_path / "x", learning_rate=1e38))
 
 
-def test_an_image_that_is_damaged_costs_nothing_that_was_learned(search_config, capfd, tmp_path):
+@pytest.mark.parametrize("damage", ["cut short", "gone"])
+def test_an_image_that_is_damaged_costs_nothing_that_was_learned(search_config, monkeypatch, capfd, tmp_path, damage):
     search.search(search_config)
     train, _ = open_pairs(search_config.data, "train").hold_out(search_config.held_out)
     visited = [sample_patches(train.sizes, 16, 2, search_config.seed, step).image for step in (0, 1)]
     later = next(train[int(index)].name for index in visited[1] if index not in visited[0])
     path = Path(search_config.data) / "train/rainy" / f"{later}.png"
-    sound = path.read_bytes()
-    path.write_bytes(sound[:-200])
+    sound, real = path.read_bytes(), search.batches
+
+    def damaging(*args, **options):
+        path.write_bytes(sound[:-200]) if damage == "cut short" else path.unlink(missing_ok=True)
+        return real(*args, **options)
+
     config = dataclasses.replace(search_config, workdir=tmp_path / "broken", stream="tf")
-    with pytest.raises(InputError, match=rf"cannot read image .*{later}\.png"):
-        search.search(config)
+    with monkeypatch.context() as patch:
+        # Once the run has begun.
+        patch.setattr(search, "batches", damaging)
+        with pytest.raises(InputError, match=rf"cannot read image .*{later}\.png"):
+            search.search(config)
     path.write_bytes(sound)
     capfd.readouterr()
     search.search(config)

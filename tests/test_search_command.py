@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shlex
+import signal
 
 import chex
 import numpy as np
@@ -35,12 +36,14 @@ def test_search_writes_its_results(search_config):
     assert list(folder.glob("events.out.tfevents.*"))
 
 
-@pytest.mark.parametrize("stop", [2, 5])
-def test_stopped_and_resumed_search_equals_an_unbroken_one_bit_for_bit(search_config, monkeypatch, tmp_path, stop):
+@pytest.mark.parametrize(("stop", "number"), [(2, signal.SIGINT), (5, signal.SIGTERM)])
+def test_stopped_and_resumed_search_equals_an_unbroken_one_bit_for_bit(
+    search_config, monkeypatch, tmp_path, stop, number
+):
     search.search(search_config)
     broken = dataclasses.replace(search_config, workdir=tmp_path / "broken")
     with monkeypatch.context() as patch:
-        interrupt_at(patch, search, stop)
+        interrupt_at(patch, search, stop, number)
         with pytest.raises(KeyboardInterrupt):
             search.search(broken)
     assert not (broken.workdir / "genotype.json").exists()
