@@ -249,4 +249,4 @@ def test_metrics_that_cannot_be_written_are_told_in_a_sentence(search_config, mo
 
 def test_killed_runs_end_as_unbroken_ones(tmp_path):
     for kind in ("search", "retrain"):
-        assert survives(kind, kills=1, steps=60, seed=0, work=tmp_path) == 1
+        assert survives(kind, kills=1, steps=20, seed=1, work=tmp_path) == 1
