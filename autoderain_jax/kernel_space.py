@@ -28,17 +28,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from autoderain_jax.candidates import SUPPORT, Candidate, Convolution, project
+from autoderain_jax.stages import Stage, mean_over_parts
 
 PyTree = Any
-Stage = Callable[..., Callable[..., Any]]
-"""``(function, donate) -> function``: makes a program of a function, such as by ``jax.jit``; ``donate`` are places of
-arguments whose memory may be used for what it returns."""
-
-
-def traced(function: Callable[..., Any], donate: tuple[int, ...] = ()) -> Callable[..., Any]:
-    """The stage that makes none: the function becomes part of the program that calls it."""
-    del donate
-    return function
 
 
 def shared_kernel(rng: jax.Array, candidates: Sequence[Candidate], in_features: int, features: int) -> jax.Array:
@@ -90,7 +82,7 @@ def _compose(candidates, weights, gates):
 
 
 def gradient_in_stages(
-    objective: Callable[..., tuple[jax.Array, PyTree]], candidates: Sequence[Candidate], stage: Stage
+    objective: Callable[..., tuple[jax.Array, PyTree]], candidates: Sequence[Candidate], stage: Stage, parts: int = 1
 ) -> Callable[[PyTree, PyTree, PyTree], tuple[tuple[PyTree, PyTree], PyTree]]:
     """The gradient of a supernet whose linear candidates share kernels, in small programs and the plain network's.
 
@@ -102,6 +94,7 @@ def gradient_in_stages(
         kernels whose sums ``kernels`` holds, block name -> choice name -> (5, 5, in, out).
       candidates: the options of every choice that has a shared kernel.
       stage: makes programs.
+      parts: with more than one, the batch is a sequence of so many, and everything a mean over them.
 
     Returns:
       ``(params, gates, batch) -> ((of_params, of_gates), metrics)``.
@@ -118,7 +111,8 @@ def gradient_in_stages(
         return jax.grad(lambda r, k, g: objective(r, g, batch, k), (0, 1, 2), has_aux=True)(rest, kernels, gates)
 
     compose_stage, pull_back = stage(summed), stage(pulled_back, (2,))
-    plain_stage = stage(plain, (1,))
+    # Kernels become their own gradients in place, unless another part needs them.
+    plain_stage = stage(plain, (1,)) if parts == 1 else mean_over_parts(plain, parts, stage)
 
     def gradient(params: PyTree, gates: PyTree, batch: PyTree):
         rest, shared = _without_shared(params)

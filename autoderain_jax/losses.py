@@ -1,4 +1,4 @@
-"""Training losses: Charbonnier, L1, negative SSIM, and weighted mixes. All ours: the paper's loss is not known."""
+"""Training losses: Charbonnier, L1, negative SSIM or PSNR, and weighted mixes. All ours: the paper's is not known."""
 
 from __future__ import annotations
 
@@ -56,7 +56,17 @@ def negative_ssim(restored: jax.Array, clean: jax.Array) -> jax.Array:
     return -ssim(restored, clean)
 
 
-LOSSES: dict[str, Loss] = {"charbonnier": charbonnier, "l1": l1, "negative_ssim": negative_ssim}
+def negative_psnr(restored: jax.Array, clean: jax.Array) -> jax.Array:
+    """Mean over images (b, h, w, c) in [0, 1] of ``10 log10(mean squared error + 1e-8)``, in dB: -80 for equal ones."""
+    return 10 * jnp.log10(jnp.square(restored - clean).mean(axis=(1, 2, 3)) + 1e-8).mean()
+
+
+LOSSES: dict[str, Loss] = {
+    "charbonnier": charbonnier,
+    "l1": l1,
+    "negative_ssim": negative_ssim,
+    "negative_psnr": negative_psnr,
+}
 """Every loss by name."""
 
 

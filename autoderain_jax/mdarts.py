@@ -25,9 +25,10 @@ import jax.numpy as jnp
 import optax
 
 from autoderain_jax.candidates import Candidate
-from autoderain_jax.kernel_space import Stage, gradient_in_stages, traced
+from autoderain_jax.kernel_space import gradient_in_stages
 from autoderain_jax.proximal import prox_one_hot
 from autoderain_jax.search_space import Choices, Rows, Stacked, initial_alphas, map_rows, stack_rows
+from autoderain_jax.stages import Stage, traced
 
 PyTree = Any
 Batch = Any
@@ -164,6 +165,7 @@ def mdarts(
     share_decay: float = 0.99,
     shared: Sequence[Candidate] = (),
     stage: Stage = traced,
+    parts: int = 1,
 ) -> Search:
     """Builds the search.
 
@@ -179,6 +181,7 @@ def mdarts(
       shared: the candidates of every choice, if they share kernels and ``loss`` takes what gates make of these as a
         fourth argument; the gradient is then taken in stages, see ``kernel_space.gradient_in_stages``.
       stage: makes programs of the parts of a step; by default they are traced into one.
+      parts: gradient accumulation, for ``shared`` alone: a batch is a sequence of so many parts of equal size.
 
     Returns:
       A ``Search``, whose steps make no use of ``rng``.
@@ -199,7 +202,10 @@ def mdarts(
 
     # In stages, every part is a program; else every step is one, from which is left out what it does not need.
     part, whole = (stage, traced) if shared else (traced, stage)
-    gradient = gradient_in_stages(objective, shared, stage) if shared else jax.grad(objective, (0, 1), has_aux=True)
+    if shared:
+        gradient = gradient_in_stages(objective, shared, stage, parts)
+    else:
+        gradient = jax.grad(objective, (0, 1), has_aux=True)
     select, train, move = part(select), part(train, (0,)), part(move, (0,))
 
     def descend(state: SearchState, batch: Batch):

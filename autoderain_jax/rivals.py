@@ -27,7 +27,6 @@ import jax.numpy as jnp
 import optax
 
 from autoderain_jax.candidates import Candidate
-from autoderain_jax.kernel_space import Stage, traced
 from autoderain_jax.mdarts import (
     Cost,
     Loss,
@@ -44,6 +43,7 @@ from autoderain_jax.mdarts import (
 )
 from autoderain_jax.proximal import box_gradient, proximal_gradient
 from autoderain_jax.search_space import Choices, Rows, Stacked, Supernet, sample_gates, stack_rows
+from autoderain_jax.stages import Stage, traced
 
 
 def darts(
@@ -189,6 +189,11 @@ class Algorithm(NamedTuple):
     gates_executor: str | None = None
     preference: Callable[[Rows], Rows] = lambda alphas: alphas
 
+    @property
+    def in_stages(self) -> bool:
+        """Whether its steps are a plain network's, between small ones: MDARTS with shared kernels."""
+        return self.relaxed is not None and self.supernet == Supernet()
+
     def with_kernels(self, kernels: Kernels | None) -> Algorithm:
         """The same with shared kernels or weights of their own; None leaves it as it is."""
         if kernels is None:
@@ -205,6 +210,7 @@ class Algorithm(NamedTuple):
         start: Rows | None = None,
         shared: Sequence[Candidate] = (),
         stage: Stage = traced,
+        parts: int = 1,
     ) -> Search:
         """The search on the supernets that it needs.
 
@@ -214,10 +220,11 @@ class Algorithm(NamedTuple):
           relaxed_steps, start: as for ``mdarts``, and for it alone.
           shared: as for ``mdarts``, for it alone and where it does share kernels.
           stage: as for ``mdarts``.
+          parts: as ``shared``.
         """
         own = {} if self.relaxed is None else {"relaxed_steps": relaxed_steps, "start": start}
-        if self.relaxed is not None and self.supernet == Supernet():
-            own["shared"] = shared
+        if self.in_stages:
+            own |= {"shared": shared, "parts": parts}
 
         def on(supernet: Supernet) -> Search:
             return self.search(loss_on(supernet), params_optimiser, alphas_optimiser, cost, stage=stage, **own)

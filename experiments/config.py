@@ -58,9 +58,12 @@ class TrainingConfig:
     learning_rate: float = 1e-3
     """Of Adam on the weights, at its peak; it falls to zero along a cosine."""
     loss: str = "charbonnier"
-    """Training loss: charbonnier, l1, negative_ssim, or a mix such as charbonnier+0.1*negative_ssim."""
+    """Training loss: charbonnier, l1, negative_ssim, negative_psnr (in dB), or a mix such as
+    charbonnier+0.1*negative_ssim."""
     remat: bool = False
     """Compute the inside of every RSEB anew in the backward pass: less memory, a third more time."""
+    accumulate: int = 1
+    """Take a step's batch in so many parts, one after the other: the memory of one part, the gradient of the batch."""
     processes: Processes = dataclasses.field(default_factory=Processes)
     """Several processes that make up one run."""
     checkpoint_minutes: float = 5.0
@@ -79,6 +82,8 @@ class TrainingConfig:
                 raise InputError(f"--{name.replace('_', '-')} must be positive, not {getattr(self, name)}")
         if self.patch > LARGEST_WINDOW:
             raise InputError(f"--patch must be at most {LARGEST_WINDOW}, not {self.patch}")
+        if self.accumulate < 1:
+            raise InputError(f"--accumulate must be at least 1, not {self.accumulate}")
         if not 0 <= self.seed < 2**32:
             raise InputError(f"--seed must be in [0, 2^32), not {self.seed}")
         if "negative_ssim" in self.loss and self.patch < 11:
@@ -148,6 +153,8 @@ class SearchConfig(TrainingConfig):
             raise InputError("--pull needs --mode eager")
         if self.random_paths != SearchConfig.random_paths and self.algorithm != "random":
             raise InputError(f"--random-paths is a way of random, not of {self.algorithm}")
+        if self.accumulate != 1 and not self.built_algorithm.in_stages:
+            raise InputError("--accumulate is a way of mdarts with shared kernels, in a search")
         for name in ("early_stop", "alphas_learning_rate"):
             if getattr(self, name) and self.algorithm == "random":
                 raise InputError(f"--{name.replace('_', '-')} is no way of random, whose alphas do not move")
@@ -213,17 +220,14 @@ class RetrainConfig(TrainingConfig):
     """Norm to which longer gradients are shortened, as a single one can undo a training; 0: never."""
     held_out: float = 0.05
     """Share of the training images held out, whole, to choose the best weights; a part of the search's."""
-    accumulate: int = 1
-    """Take a step's batch in so many parts, one after the other: the memory of one part, the gradient of the batch."""
     validations: int = 10
     """How many times, evenly spread, the held-out images are scored."""
 
     def check(self) -> None:
         """Raises ``InputError`` naming the first option whose value makes no sense."""
         super().check()
-        for name in ("validations", "accumulate"):
-            if getattr(self, name) < 1:
-                raise InputError(f"--{name} must be at least 1, not {getattr(self, name)}")
+        if self.validations < 1:
+            raise InputError(f"--validations must be at least 1, not {self.validations}")
         if not 0 <= self.gradient_clip < math.inf:
             raise InputError(f"--gradient-clip must not be negative, not {self.gradient_clip}")
 

@@ -13,7 +13,7 @@ from autoderain_jax import memory
 from autoderain_jax.parallel import Layout
 from experiments import command
 
-LOWER = "lower --batch, --patch, --network.width or --network.blocks, or give --remat"
+LOWER = "lower --batch, --patch, --network.width or --network.blocks, or give --accumulate or --remat"
 """What to do where training takes too much memory."""
 
 
@@ -59,7 +59,7 @@ class Run(NamedTuple):
 
 
 class Programs:
-    """Makes programs of functions, as a ``kernel_space.Stage`` does, and can compile them before they run.
+    """Makes programs of functions, as a ``stages.Stage`` does, and can compile them before they run.
 
     Args:
       layout: what they return lies whole on these devices; None: wherever what they are given lies.
@@ -122,13 +122,12 @@ def _shape(leaf: Any) -> str:
     return f"{leaf.dtype}{leaf.shape}"
 
 
-def predict(runs: Iterable[Run], resident: int, lower: str = LOWER) -> str:
+def predict(runs: Iterable[Run], resident: int) -> str:
     """A sentence on the peak memory of steps before they run; it names what to lower if that is too much.
 
     Args:
       runs: of these steps, one at a time.
       resident: bytes on the device besides: the state, batches, the pixels of a data set.
-      lower: what to do if that is too much.
     """
     peak, available = max(run.extra for run in runs) + resident, memory.of_device()
     sentence = f"{command.PREDICTED}: {peak / 1e6:,.0f} MB"
@@ -136,5 +135,5 @@ def predict(runs: Iterable[Run], resident: int, lower: str = LOWER) -> str:
         return sentence
     sentence += f" of {available / 1e6:,.0f} MB"
     if peak > available:
-        sentence += f"; warning: it will not fit: {lower}"
+        sentence += f"; warning: it will not fit: {LOWER}"
     return sentence

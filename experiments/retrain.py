@@ -15,16 +15,15 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from autoderain_jax.accumulation import mean_over_parts, take
 from autoderain_jax.derainer import Derainer
 from autoderain_jax.errors import InputError, shown
 from autoderain_jax.genotype import Genotype
-from autoderain_jax.kernel_space import Stage
 from autoderain_jax.losses import parse_loss
 from autoderain_jax.metrics import score
 from autoderain_jax.model import Model
 from autoderain_jax.network import DerainNet, NetworkConfig
 from autoderain_jax.parallel import data_parallel, local
+from autoderain_jax.stages import Stage, mean_over_parts, take
 from data_pipelines import Pairs
 from data_pipelines.batches import as_floats, batches, origin
 from experiments import command, processes
@@ -32,9 +31,6 @@ from experiments.config import RetrainConfig, open_training, retrain_preset
 from experiments.programs import LOWER, Programs, predict, shapes, tree_bytes
 from experiments.report import write_retrain_report
 from experiments.workdir import Workdir
-
-LESS = f"{LOWER} or --accumulate"
-"""What to do where retraining takes too much memory."""
 
 
 class TrainState(NamedTuple):
@@ -96,7 +92,7 @@ def retrain(config: RetrainConfig) -> Model:
         streams["train"] = itertools.chain([batch], stream)
         state = layout.shapes(jax.eval_shape(first))
         runs = programs.ahead(update, state.params, state.opt_state, [shapes(batch)] * config.accumulate)
-        return predict(runs, tree_bytes([state, batch]), LESS)
+        return predict(runs, tree_bytes([state, batch]))
 
     def advance(state: TrainState, step: int):
         params, opt_state, loss = update(state.params, state.opt_state, take(streams["train"], config.accumulate))
@@ -297,4 +293,4 @@ def searched_with(origin: Mapping[str, Any], source: str | None) -> dict[str, An
 
 
 if __name__ == "__main__":
-    command.run(main, LESS)
+    command.run(main, LOWER)

@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,6 +29,7 @@ from autoderain_jax.parallel import Layout, data_parallel, local
 from autoderain_jax.proximal import proximal_gradient
 from autoderain_jax.rivals import best_of_random
 from autoderain_jax.search_space import Rows, Supernet, initial_alphas
+from autoderain_jax.stages import take
 from data_pipelines import Pairs
 from data_pipelines.batches import as_floats, batches, origin
 from experiments import agreement, command, health, processes
@@ -98,6 +99,7 @@ def build(config: SearchConfig, prices: Rows, layout: Layout | None = None) -> B
         start=config.start,
         shared=[candidate(name) for name in config.network.candidates],
         stage=programs,
+        parts=config.accumulate,
     )
 
     def first_state(rng):
@@ -136,7 +138,7 @@ def search(config: SearchConfig) -> Found:
     for pairs in (train, held_out):
         pairs.require_patch(config.patch)
     held_out.require_scored()
-    layout = data_parallel(config.batch)
+    layout = data_parallel(config.batch, config.accumulate)
     workdir = Workdir(config.workdir, config, "search", images=[train.listing_id(), held_out.listing_id()])
     workdir.console.print(
         f"{len(train)} training pairs, {len(held_out)} held out for the alphas; "
@@ -272,6 +274,7 @@ class _Run:
         batch = self._layout.shapes(jax.eval_shape(as_floats, first["train"]), shared=True)
         ahead = self._built.programs.ahead
         steps = (self._search.gates, self._search.weights)
+        batch = self._whole([batch] * self._config.accumulate)
         runs = [run for step in steps for run in ahead(step, state, batch, self._key)]
         # Besides the state: two batches, and the data where they lie on the device.
         return predict(runs, tree_bytes([state, batch, batch, first]))
@@ -283,7 +286,8 @@ class _Run:
     def advance(self, state: SearchState, step: int) -> tuple[SearchState, dict[str, Any]]:
         """One step of the search."""
         rng = jax.random.fold_in(self._key, step)
-        return self._search.step(state, next(self._streams["train"]), next(self._streams["held_out"]), rng)
+        parts = {name: take(stream, self._config.accumulate) for name, stream in self._streams.items()}
+        return self._search.step(state, self._whole(parts["train"]), self._whole(parts["held_out"]), rng)
 
     def record(self, state: SearchState) -> dict[str, Any]:
         """Alphas, as rows that sum to one, and the search's health, as JSON values."""
@@ -309,9 +313,13 @@ class _Run:
 
         return best_of_random(value, state.alphas, self._key, self._config.random_paths)
 
+    def _whole(self, parts: Sequence[Any]) -> Any:
+        """A batch as the search takes it, in parts only if it is to accumulate."""
+        return parts if self._config.accumulate > 1 else parts[0]
+
     def _stream(self, name: str, start: int):
         options = {"stream": self._config.stream, "layout": self._layout, "shard": self._layout.shard}
-        return batches(self._pairs[name], **self._drawn(name), start=start, **options)
+        return batches(self._pairs[name], **self._drawn(name), start=start, parts=self._config.accumulate, **options)
 
     def _drawn(self, name: str) -> dict[str, int]:
         """What decides the patches of a stream."""

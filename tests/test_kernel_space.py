@@ -6,9 +6,10 @@ import jax.numpy as jnp
 import pytest
 
 from autoderain_jax.candidates import candidate
-from autoderain_jax.kernel_space import gradient_in_stages, traced
+from autoderain_jax.kernel_space import gradient_in_stages
 from autoderain_jax.network import DerainNet, NetworkConfig, open_choices
 from autoderain_jax.search_space import initial_alphas, sample_gates
+from autoderain_jax.stages import traced
 from experiments.programs import Programs
 
 CONFIG = NetworkConfig(width=6, blocks=(1, 1), candidates=("conv3x3", "conv5x5", "separable3x3", "conv_relu_conv"))
@@ -48,6 +49,17 @@ def test_gradient_in_stages_is_the_gradient(network, params, stage, binary):
     chex.assert_trees_all_close(actual, expected, rtol=1e-4, atol=1e-6)
     chex.assert_trees_all_close(same_metrics, metrics, rtol=1e-5)
     assert all(jnp.abs(row).min() > 0 for row in jax.tree.leaves(actual[1])), "unselected gates have a gradient too"
+
+
+def test_gradient_in_parts_is_the_gradient(network, params):
+    rows = initial_alphas(open_choices(CONFIG))
+    batch = jax.random.uniform(jax.random.key(3), (4, 8, 12, 3))
+    in_stages = [
+        gradient_in_stages(objective_on(network), [candidate(name) for name in CONFIG.candidates], Programs(), parts)
+        for parts in (1, 2)
+    ]
+    expected, actual = in_stages[0](params, rows, batch), in_stages[1](params, rows, jnp.split(batch, 2))
+    chex.assert_trees_all_close(actual, expected, rtol=1e-4, atol=1e-6)
 
 
 def test_what_was_compiled_ahead_is_not_compiled_again(network, params):

@@ -3,10 +3,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from skimage.metrics import structural_similarity
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from autoderain_jax.errors import InputError
-from autoderain_jax.losses import charbonnier, l1, mix, negative_ssim, parse_loss, ssim
+from autoderain_jax.losses import charbonnier, l1, mix, negative_psnr, negative_ssim, parse_loss, ssim
 
 
 @pytest.fixture
@@ -31,12 +31,20 @@ def test_ssim_equals_scikit_image(images):
     assert float(negative_ssim(images[1], images[1])) == pytest.approx(-1.0)
 
 
+def test_psnr_equals_scikit_image(images):
+    restored, clean = (np.asarray(x, np.float64) for x in images)
+    expected = np.mean([peak_signal_noise_ratio(c, r, data_range=1) for r, c in zip(restored, clean, strict=True)])
+    assert float(negative_psnr(*images)) == pytest.approx(-expected, abs=1e-4)
+    assert float(negative_psnr(images[1], images[1])) == pytest.approx(-80, abs=1e-4)
+
+
 def test_mix_is_the_weighted_sum_and_its_gradient_is_finite(images):
     loss = parse_loss("l1 + 0.5*negative_ssim")
     assert float(loss(*images)) == pytest.approx(float(l1(*images) + 0.5 * negative_ssim(*images)))
     assert float(parse_loss("0.5*l1+0.5*l1")(*images)) == pytest.approx(float(l1(*images)))
     for start in (images[0], images[1]):
-        chex.assert_tree_all_finite(jax.grad(parse_loss("charbonnier+0.1*negative_ssim"))(start, images[1]))
+        mixed = parse_loss("charbonnier+0.1*negative_ssim+0.01*negative_psnr")
+        chex.assert_tree_all_finite(jax.grad(mixed)(start, images[1]))
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,16 @@ def test_model_round_trip_restores_the_same_image(model, tmp_path):
     assert (restored != image).any()
 
 
+def test_a_model_restores_the_same_on_eight_devices(model, tmp_path):
+    image = np.random.default_rng(0).integers(0, 255, (21, 18, 3), dtype=np.uint8)
+    Image.fromarray(image).save(tmp_path / "image.png")
+    model.save(tmp_path / "model")
+    options = [tmp_path / "image.png", "--model", tmp_path / "model", "--output", tmp_path / "restored"]
+    environment = dict(os.environ, XLA_FLAGS="--xla_force_host_platform_device_count=8")
+    subprocess.run([sys.executable, "-m", "experiments.derain", *options], env=environment, check=True)
+    np.testing.assert_array_equal(np.array(Image.open(tmp_path / "restored/image.png")), Derainer(model)(image))
+
+
 def test_other_weights_give_other_images(model):
     image = np.full((16, 16, 3), 100, np.uint8)
     zeros = jax.tree.map(jnp.zeros_like, model.params)

@@ -15,11 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from autoderain_jax.accumulation import mean_over_parts
 from autoderain_jax.errors import InputError
-from autoderain_jax.kernel_space import traced
 from autoderain_jax.model import Model
 from autoderain_jax.parallel import data_parallel
+from autoderain_jax.stages import mean_over_parts, traced
 from experiments.processes import ENDED, Processes
 from tests.samples import random_genotype
 
@@ -100,7 +99,7 @@ def test_retraining_on_four_devices_in_parts_is_that_on_one(tmp_path, data_folde
 def test_retraining_in_four_processes_is_that_in_one(tmp_path, data_folder, genotype):
     given = ("--genotype", str(genotype))
     assert end(start("retrain", tmp_path / "alone", data_folder, *given))[0] == [0]
-    four = start_all(4, "retrain", tmp_path / "four", data_folder, *given)
+    four = start_all(4, "retrain", tmp_path / "four", data_folder, *given, "--stream", "tf")
     codes, outputs, errors = end(*four)
     assert codes == [0] * 4, errors
     assert "on 4 devices" in outputs[0]

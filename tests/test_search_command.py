@@ -9,7 +9,7 @@ import chex
 import numpy as np
 import pytest
 
-from autoderain_jax import Genotype, Model, cost
+from autoderain_jax import Genotype, InputError, Model, cost
 from autoderain_jax.checkpoints import Checkpoints
 from experiments import health, retrain, search, workdir
 from tests.running import final_state, interrupt_at, run
@@ -51,6 +51,23 @@ def test_stopped_and_resumed_search_equals_an_unbroken_one_bit_for_bit(
     chex.assert_trees_all_equal(final_state(broken), final_state(search_config))
     for name in ("genotype.json", "metrics.jsonl"):
         assert (broken.workdir / name).read_text() == (search_config.workdir / name).read_text()
+
+
+def test_search_in_parts_is_that_on_whole_batches(search_config, tmp_path):
+    search.search(search_config)
+    in_parts = dataclasses.replace(search_config, workdir=tmp_path / "parts", accumulate=2)
+    search.search(in_parts)
+    whole, parts = (final_state(config) for config in (search_config, in_parts))
+    chex.assert_trees_all_close(parts.alphas, whole.alphas, rtol=0, atol=1e-5)
+    chex.assert_trees_all_close(parts.params, whole.params, rtol=0, atol=1e-3)
+
+
+def test_only_a_search_in_stages_takes_parts(search_config):
+    for own in ({"algorithm": "darts"}, {"kernels": "own"}):
+        with pytest.raises(InputError, match="--accumulate is a way of mdarts with shared kernels"):
+            dataclasses.replace(search_config, accumulate=2, **own).check()
+    with pytest.raises(InputError, match="--accumulate must be at least 1"):
+        dataclasses.replace(search_config, accumulate=0).check()
 
 
 @pytest.mark.parametrize("algorithm", ["darts", "random"])

@@ -1,4 +1,4 @@
-"""Gradient accumulation: a batch in parts, one after the other, at the memory of one part."""
+"""The programs that a step is made of, and gradient accumulation: a batch in parts, at the memory of one part."""
 
 from __future__ import annotations
 
@@ -8,9 +8,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from autoderain_jax.kernel_space import Stage
-
 PyTree = Any
+Stage = Callable[..., Callable[..., Any]]
+"""``(function, donate) -> function``: makes a program of a function, such as by ``jax.jit``; ``donate`` are places of
+arguments whose memory may be used for what it returns."""
+
+
+def traced(function: Callable[..., Any], donate: tuple[int, ...] = ()) -> Callable[..., Any]:
+    """The stage that makes none: the function becomes part of the program that calls it."""
+    del donate
+    return function
 
 
 def mean_over_parts(function: Callable[..., PyTree], count: int, stage: Stage) -> Callable[..., PyTree]:
