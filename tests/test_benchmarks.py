@@ -156,8 +156,9 @@ def test_prediction_says_what_to_lower_when_it_will_not_fit(monkeypatch):
     assert "will not fit: lower --batch, --patch" in predict(compiled, 8_000_000)
 
 
-def test_inference_tells_time_memory_and_the_share_of_the_peak(capsys):
-    rows = inference(InferenceConfig(presets=("tiny",), sizes=("50x41", "100x82"), rounds=3, json=True))
+def test_inference_tells_time_memory_and_the_share_of_the_peak(capsys, tmp_path):
+    sizes = ("50x41", "100x82")
+    rows = inference(InferenceConfig(presets=("tiny",), sizes=sizes, rounds=3, json=True, trace=tmp_path))
     assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == rows
     assert [(row["dtype"], row["height"]) for row in rows] == [
         (d, h) for d in ("float32", "bfloat16") for h in (41, 82)
@@ -166,6 +167,8 @@ def test_inference_tells_time_memory_and_the_share_of_the_peak(capsys):
         assert row["milliseconds"] > 0
         assert 0 < row["share_of_peak"] < 1
         assert row["peak_bytes"] is None or row["peak_bytes"] > 10**8
+        folder = tmp_path / f"tiny-{row['dtype']}-{row['width']}x{row['height']}"
+        assert {path.suffix for path in folder.rglob("*.*")} == {".pb", ".gz"}
 
 
 def test_a_small_image_does_not_inherit_the_memory_of_a_large_one_on_an_accelerator(monkeypatch):

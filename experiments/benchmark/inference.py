@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
 import re
 import statistics
@@ -23,7 +24,7 @@ from autoderain_jax.genotype import uniform
 from autoderain_jax.model import Model
 from autoderain_jax.network import DerainNet
 from experiments import command
-from experiments.benchmark.timing import in_turn, on_accelerator, product_flops
+from experiments.benchmark.timing import in_turn, on_accelerator, product_flops, write_trace
 from experiments.config import Preset, search_preset
 from experiments.programs import Program, tree_bytes
 
@@ -51,6 +52,9 @@ class InferenceConfig:
     """Precisions of the computation."""
     rounds: int = 5
     """Times that each image is restored; the median counts."""
+    trace: Path | None = None
+    """Write a profiler's trace of three restorations of each to this folder, for TensorBoard's profile plugin or
+    ui.perfetto.dev."""
     json: bool = False
     """Print one JSON object a line instead of a table."""
 
@@ -84,7 +88,8 @@ def inference(config: InferenceConfig) -> list[dict[str, Any]]:
                 console.print(f"running {name}, {dtype}, {width}x{height}")
                 image = np.random.RandomState(0).randint(256, size=(height, width, 3)).astype(np.uint8)
                 # Each with a program made to measure.
-                taken, memory = _measure(Derainer(model), image, config.rounds)
+                derainer = Derainer(model)
+                taken, memory = _measure(derainer, image, config.rounds)
                 flops = 2 * network_macs(model.config, model.genotype.choices) * height * width / taken
                 row = {
                     "benchmark": "inference",
@@ -99,6 +104,9 @@ def inference(config: InferenceConfig) -> list[dict[str, Any]]:
                     "rounds": config.rounds,
                 }
                 rows.append(row)
+                if config.trace is not None:
+                    folder = config.trace / f"{name}-{dtype}-{width}x{height}"
+                    console.print(f"trace: {write_trace(functools.partial(derainer, image), folder)}")
                 if config.json:
                     print(json.dumps(row), flush=True)
     if not config.json:

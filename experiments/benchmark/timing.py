@@ -7,6 +7,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -14,6 +15,8 @@ import jax.numpy as jnp
 
 QUEUED = 10
 """Actions begun on an accelerator before any is waited for, as in training: beginning one takes the host time, too."""
+TRACED = 3
+"""Actions in a trace."""
 
 
 def on_accelerator() -> bool:
@@ -37,6 +40,15 @@ def seconds_queued(action: Callable[[], Any]) -> float:
         last = action()
     jax.block_until_ready(last)
     return (time.perf_counter() - began) / times
+
+
+def write_trace(action: Callable[[], Any], folder: Path) -> Path:
+    """A profiler's trace of ``TRACED`` times an action, for TensorBoard's profile plugin or ui.perfetto.dev."""
+    with jax.profiler.trace(folder):
+        for number in range(TRACED):
+            with jax.profiler.StepTraceAnnotation("step", step_num=number):
+                jax.block_until_ready(action())
+    return folder
 
 
 def product_flops(dtype: str) -> float:

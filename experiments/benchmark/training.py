@@ -19,13 +19,10 @@ from autoderain_jax.parallel import data_parallel
 from experiments import command
 from experiments.benchmark.inference import CONVOLUTION
 from experiments.benchmark.steps import Step, allocator_peak, largest, random_batch, search_steps
-from experiments.benchmark.timing import product_flops, seconds, seconds_queued
+from experiments.benchmark.timing import product_flops, seconds, seconds_queued, write_trace
 from experiments.config import Preset, RetrainConfig, retrain_preset, search_preset
 from experiments.programs import Programs
 from experiments.retrain import clipped_adam, first_state, update_in_parts
-
-TRACED = 3
-"""Steps in a trace."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,7 +122,7 @@ def training(config: TrainingConfig) -> list[dict[str, Any]]:
         }
         rows.append(row)
         if config.trace is not None:
-            console.print(f"trace: {_write_trace(step, config.trace / '-'.join(names))}")
+            console.print(f"trace: {write_trace(step, config.trace / '-'.join(names))}")
         step.release()
     # Afterwards: its matrices may take more memory than a step.
     peak = product_flops(config.dtype)
@@ -156,14 +153,6 @@ def _training_step(config: RetrainConfig, genotype: Genotype) -> Step:
 
     state = jax.eval_shape(first)
     return Step(first, part, advance, programs.ahead(update, state.params, state.opt_state, parts))
-
-
-def _write_trace(step: Step, folder: Path) -> Path:
-    with jax.profiler.trace(folder):
-        for number in range(TRACED):
-            with jax.profiler.StepTraceAnnotation("train", step_num=number):
-                jax.block_until_ready(step())
-    return folder
 
 
 def _table(rows: list[dict[str, Any]]) -> Table:
