@@ -1,6 +1,7 @@
 """Runs commands in this process, stops them, and reads what they saved."""
 
 import signal
+import socket
 
 import jax
 import pytest
@@ -17,6 +18,16 @@ def run(monkeypatch, capfd, module, *args):
         command.run(module.main, getattr(module, "LOWER", ""))
     captured = capfd.readouterr()
     return stop.value.code, captured.out, captured.err
+
+
+def joining(count):
+    """Options of each of so many processes that meet on a free port; none for a single one."""
+    if count == 1:
+        return [[]]
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        coordinator = f"127.0.0.1:{free.getsockname()[1]}"
+    shared = ["--processes.count", str(count), "--processes.coordinator", coordinator, "--processes.index"]
+    return [[*shared, str(index)] for index in range(count)]
 
 
 def interrupt_at(monkeypatch, module, batch, number=signal.SIGTERM):

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ from autoderain_jax.model import Model
 from autoderain_jax.parallel import data_parallel
 from autoderain_jax.stages import mean_over_parts, traced
 from experiments.processes import ENDED, Processes
+from tests.running import joining
 from tests.samples import random_genotype
 
 SMALL = ("--patch", "16", "--network.width", "4", "--network.blocks", "1", "1", "--batch", "8")
@@ -40,18 +40,9 @@ def start(kind, workdir, data, *extra, devices=1, steps=STEPS):
     )
 
 
-def joining(count):
-    """Options of processes that meet on a free port, without their index."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        coordinator = f"127.0.0.1:{free.getsockname()[1]}"
-    return ("--processes.count", str(count), "--processes.coordinator", coordinator, "--processes.index")
-
-
 def start_all(count, kind, workdir, data, *extra, **options):
     """The processes of one run."""
-    joined = joining(count)
-    return [start(kind, workdir, data, *extra, *joined, str(index), **options) for index in range(count)]
+    return [start(kind, workdir, data, *extra, *joined, **options) for joined in joining(count)]
 
 
 def end(*processes):
@@ -153,9 +144,9 @@ def test_a_killed_process_ends_the_others_with_a_sentence(tmp_path, data_folder,
 def test_a_process_that_cannot_go_on_says_why_and_the_other_that_it_ended(tmp_path, data_folder, given):
     options = ("search", tmp_path / "w", data_folder)
     assert end(start(*options, "--learning-rate", "1e-3", steps=1))[0] == [0]
-    joined = joining(2)
     together = [
-        start(*options, "--learning-rate", rate, *joined, str(index), steps=1) for index, rate in enumerate(given)
+        start(*options, "--learning-rate", rate, *joined, steps=1)
+        for joined, rate in zip(joining(2), given, strict=True)
     ]
     codes, _, errors = end(*together)
     wrong = given.index("2e-3")
