@@ -13,12 +13,13 @@ from typing import Any, Literal, get_args, overload
 import jax
 import jax.numpy as jnp
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from autoderain_jax.blocks import Extent
 from autoderain_jax.candidates import candidate
 from autoderain_jax.model import Model
 from autoderain_jax.network import DerainNet
+from autoderain_jax.orientation import upright
 from autoderain_jax.sizes import PRICE, PRICES, Size, Sizes
 from autoderain_jax.tiles import grid, largest_tile, lay, margin_of, memory_limit, reach, spans, tile_side
 
@@ -122,7 +123,7 @@ class Derainer:
         if isinstance(image, Image.Image):
             if image.mode not in MODES:
                 raise ValueError(f"a derainer takes Pillow images of the modes {', '.join(MODES)}, not {image.mode}")
-            return Image.fromarray(self(np.array(ImageOps.exif_transpose(image).convert("RGB"))))
+            return Image.fromarray(self(np.array(upright(image).convert("RGB"))))
         if isinstance(image, list | tuple):
             return [self(one) for one in image]
         if not hasattr(image, "dtype"):

@@ -19,7 +19,7 @@ Stream = Literal["auto", "device", "tf"]
 Batch = Mapping[str, jax.typing.ArrayLike] | DeviceBatch
 
 HOST_BYTES = 2**30
-"""Most bytes of pixels that ``auto`` keeps as one array where the device is the CPU."""
+"""Most bytes of pixels that ``auto`` keeps where the devices are the CPU's, of which each has its own."""
 DEVICE_SHARE = 1 / 8
 """Most of an accelerator's memory that ``auto`` fills with pixels."""
 
@@ -80,7 +80,7 @@ def origin(pairs: Pairs, *, patch: int, batch: int, seed: int, step: int) -> str
 def fits(pairs: Pairs) -> bool:
     """Whether ``auto`` puts the pixels of a data set on the device."""
     available = memory.of_accelerator()
-    limit = DEVICE_SHARE * available if available else HOST_BYTES
+    limit = DEVICE_SHARE * available if available else HOST_BYTES / jax.local_device_count()
     return pairs.nbytes <= limit and pairs.nbytes // 6 <= MOST_PIXELS
 
 

@@ -13,6 +13,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from autoderain_jax.errors import InputError, in_short
 from autoderain_jax.files import read_bytes
+from autoderain_jax.orientation import TURNS
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 ORIENTED = ("JPEG", "MPO", "WEBP")
@@ -24,16 +25,6 @@ FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
 """What is read, whatever a file's name says: Pillow knows others, some of which it has other programs read."""
 UNREAD = (".gif", ".heic", ".heif", ".avif", ".jp2", ".jxl", ".ppm", ".pgm", ".tga", ".exr", ".npy", ".mat", ".dng")
 """Other types of images, which are told of instead of being passed over."""
-TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-"""What makes an image upright, by its EXIF orientation. Pillow's own function fails where it cannot write EXIF anew."""
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "YCbCr")
 """Modes of images that become RGB without a change of meaning."""
 

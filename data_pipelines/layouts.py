@@ -365,11 +365,11 @@ def find_listed(listing: Path) -> Part:
             reason = f"{lost} does not exist"
         elif paths[-1] is None:
             reason = f"{paths[0]} has no partner in a clean folder beside its own"
-        elif paths[0] in seen:
-            reason = f"{paths[0]} is there a second time"
+        elif (name := _name(paths[0], listing.parent)) in seen:
+            reason = f"{paths[0]} is there a second time, or with another suffix"
         else:
-            seen.add(paths[0])
-            files.append(PairFiles(_name(paths[0], listing.parent), _scene(paths[1], listing.parent), *paths))
+            seen.add(name)
+            files.append(PairFiles(name, _scene(paths[1], listing.parent), *paths))
             continue
         problems.append(Problem(listing, f"{listing}, line {number}: {reason}", "correct or remove the line"))
     if not files and not problems:

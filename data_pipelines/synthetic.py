@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -261,6 +262,10 @@ def _backdrops(folder: Path) -> dict[str, list[Backdrop]]:
     if not os.path.isdir(folder):
         raise InputError(f"folder of photographs {shown(str(folder))} does not exist")
     found = {part: some_images(place) for part, place in part_folders(folder).items()}
+    for files in found.values():
+        for one, other in itertools.pairwise(sorted(files, key=lambda path: path.stem)):
+            if one.stem == other.stem:
+                raise InputError(f"{one} and {other.name} have the same name but for the suffix: remove one of the two")
     return {part: [_backdrop(path) for path in files] for part, files in found.items()}
 
 

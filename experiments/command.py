@@ -99,7 +99,7 @@ def _told(main: Callable[[], int | None], lower: str) -> int:
     except InputError as error:
         say(f"error: {error}")
         return 2
-    except (jax.errors.JaxRuntimeError, ValueError) as error:
+    except (jax.errors.JaxRuntimeError, MemoryError, ValueError) as error:
         return _device_error(error, lower)
     except OSError as error:
         say(f"error: {error.filename or 'input or output'}: {error.strerror or error}")
@@ -111,7 +111,7 @@ def _told(main: Callable[[], int | None], lower: str) -> int:
 
 def _device_error(error: Exception, lower: str) -> int:
     """Says in a sentence what can be said so, and returns the exit code; raises everything else."""
-    if "RESOURCE_EXHAUSTED" in str(error):
+    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
         notes = [note.split(";")[0] for note in getattr(error, "__notes__", ()) if note.startswith(PREDICTED)]
         said = f" ({notes[0]})" if notes else ""
         say(f"error: the device has not enough memory{said}" + (f": {lower}" if lower else ""))

@@ -24,7 +24,8 @@ from autoderain_jax.files import read_json, replace_file
 from autoderain_jax.genotype import Genotype, uniform
 from autoderain_jax.network import NetworkConfig
 from autoderain_jax.rivals import ALGORITHMS
-from data_pipelines import BUILTIN
+from data_pipelines import BUILTIN, choose_part, find_data
+from data_pipelines.layouts import ALL
 from experiments import command
 from experiments.config import Preset, retrain_preset, search_preset
 from experiments.evaluate import EvaluateConfig, evaluate
@@ -57,9 +58,11 @@ class CompareConfig:
     preset: Preset = "small"
     """Network, batch and patch."""
     data: str = BUILTIN
-    """Training data, as for training; its test part is what is scored."""
+    """Training data, as for training; it must have another part than the one trained on, which is scored."""
     data_root: Path | None = None
     """Where a data set given by name was unpacked."""
+    split: str = "test"
+    """Part of the data set that is scored."""
     search_steps: int | None = None
     """Steps of each search. Default: the preset's."""
     search_batch: int | None = None
@@ -80,6 +83,8 @@ class CompareConfig:
                 raise InputError(f"--{name.replace('_', '-')} must be positive, not {getattr(self, name)}")
         if not self.contenders or len(set(self.contenders)) < len(self.contenders):
             raise InputError(f"--contenders names {'one twice' if self.contenders else 'none'}")
+        if choose_part(find_data(self.data, self.data_root), self.split, self.data) in (ALL, "train"):
+            raise InputError(f"--split {self.split} of --data {self.data} is what networks are trained on")
 
 
 def compare(config: CompareConfig) -> list[dict[str, Any]]:
@@ -135,7 +140,9 @@ def _run(config: CompareConfig, contender: Contender, seed: int, target: float) 
         )
     )
     data.pop("seed")
-    scores = evaluate(EvaluateConfig(workdir=folder / "scores", model=folder / "retrain" / "model", **data))
+    scores = evaluate(
+        EvaluateConfig(workdir=folder / "scores", model=folder / "retrain" / "model", split=config.split, **data)
+    )
     return {
         "contender": contender,
         "seed": seed,

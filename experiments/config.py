@@ -119,7 +119,7 @@ class SearchConfig(TrainingConfig):
     """Weights of linear candidates: shared (projections of one kernel) or own. Default: as the algorithm has them."""
     relaxed: float | None = None
     """Of mdarts: share of the steps in which gates are the alphas themselves; in the others they are binary, and the
-    alphas stay. Default: 0.9."""
+    alphas stay. With 0, gates are binary from the start, and alphas do move. Default: 0.9."""
     head_start: float | None = None
     """Of mdarts: how far alphas begin on the way from level to the network made by hand, the first candidate everywhere
     with SE, which is kept where data do not speak against it. Default: 0.4."""
@@ -137,7 +137,8 @@ class SearchConfig(TrainingConfig):
     random_paths: int = 30
     """Paths among which --algorithm random chooses in the end, by held-out loss and price."""
     early_stop: int = 0
-    """Stop when for so many steps no choice has changed and alphas have not become more decided; 0: never."""
+    """Stop when for so many steps no choice has changed and alphas have not become more decided; 0: never. If that is
+    before gates are binary, what mdarts found has not been trained alone: retraining does that."""
     held_out: float = 0.2
     """Share of the training images held out, whole, for the alphas."""
 

@@ -230,7 +230,7 @@ def check_tensorflow(found: Findings) -> None:
 
     taken = tf.config.get_visible_devices("GPU")
     if taken:
-        found.problem(f"TensorFlow takes {len(taken)} GPUs from JAX: import data_pipelines before TensorFlow is used")
+        found.problem(f"TensorFlow takes {len(taken)} GPUs from JAX: import data_pipelines.quiet_tf before it is used")
     found.tell("data pipeline", "works")
 
 

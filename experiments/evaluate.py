@@ -8,6 +8,7 @@ import importlib.metadata
 import json
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,7 @@ from rich.table import Table
 from autoderain_jax.cost import network_macs
 from autoderain_jax.derainer import Derainer, Ensemble
 from autoderain_jax.errors import InputError
+from autoderain_jax.files import writing
 from autoderain_jax.metrics import PROTOCOLS, SSIM_WINDOW, score
 from autoderain_jax.model import Model
 from data_pipelines import BUILTIN, choose_part, find_data
@@ -118,7 +120,7 @@ def evaluate(config: EvaluateConfig) -> dict:
         known = scores.read(config.scores, "--scores")
         source, names, cases = {"scores": str(config.scores)}, list(known), []
     others = None if config.against is None else scores.read_against(config.against, names)
-    _check_workdir(config)
+    _prepare_workdir(config)
     console = command.console()
     if config.scores is None:
         rows, measured = _measure(console, cases)
@@ -147,13 +149,16 @@ def _check_options(config: EvaluateConfig) -> None:
         raise InputError("--predictions and --targets belong together: give both")
 
 
-def _check_workdir(config: EvaluateConfig) -> None:
-    """Refuses to write over a file that was read."""
+def _prepare_workdir(config: EvaluateConfig) -> None:
+    """Refuses, before anything is scored, to write over a file that was read, or a folder that cannot be written."""
     for option in ("scores", "against"):
         read = getattr(config, option)
         written = [config.workdir / name for name in FILES]
         if read is not None and any(os.path.exists(path) and os.path.samefile(path, read) for path in written):
             raise InputError(f"--workdir {config.workdir} would overwrite --{option} {read}: give another folder")
+    with writing(config.workdir):
+        config.workdir.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=config.workdir).close()
 
 
 def _measure(console, cases) -> tuple[list[dict], dict]:
@@ -190,7 +195,7 @@ def _cases(config: EvaluateConfig):
         raise InputError(f"--held-out must be in [0, 1), not {config.held_out}")
     parts = find_data(config.data, config.data_root)
     part = choose_part(parts, config.split, config.data)
-    if part == ALL:
+    if part == ALL and not config.held_out:
         command.say(f"note: {config.data} has no {config.split}/ part, so all its pairs are scored, trained on or not")
     pairs = parts[part].open()
     if config.held_out:
@@ -254,8 +259,7 @@ def _write(config: EvaluateConfig, rows: list[dict], result: dict) -> None:
     folder = config.workdir
     scored = (config.scores or config.predictions or config.model).resolve()
     name = config.name or (scored.parent if scored.name in ("model", "scores.csv") else scored).name
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
+    with writing(folder):
         with (folder / "scores.csv").open("w", encoding="utf-8", errors=scores.NAMES, newline="") as file:
             writer = csv.DictWriter(file, rows[0].keys())
             writer.writeheader()
@@ -264,8 +268,6 @@ def _write(config: EvaluateConfig, rows: list[dict], result: dict) -> None:
         named = {"encoding": "utf-8", "errors": scores.NAMES}
         (folder / "scores.md").write_text(scores.markdown(name, result), **named)
         (folder / "scores.tex").write_text(scores.latex(name, result), **named)
-    except OSError as error:
-        raise InputError(f"cannot write to workdir {folder}: {error.strerror}") from None
 
 
 def _draw_sheet(config: EvaluateConfig, rows: list[dict], cases) -> None:
@@ -278,10 +280,8 @@ def _draw_sheet(config: EvaluateConfig, rows: list[dict], cases) -> None:
         images = [image for image in (case.rainy, case.restored, case.clean) if image is not None]
         strips.append((f"{case.name}: {rows[i]['y-matlab_psnr']:.2f} dB (y-matlab)", images))
     path = config.workdir / "sheet.png"
-    try:
+    with writing(path):
         contact_sheet(strips, SHEET_WIDTH).save(path)
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror}") from None
 
 
 FORMS = {"psnr": ".2f", "ssim": ".4f"}

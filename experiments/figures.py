@@ -135,7 +135,7 @@ def contact_sheet(strips: list[tuple[str, list[np.ndarray]]], width: int) -> Ima
     """Strips of images of one height, each under its label and as wide as told, in pixels, below one another."""
     line = 20
     pictures = [Image.fromarray(mosaic(images)) for _, images in strips]
-    pictures = [picture.resize((width, round(picture.height * width / picture.width))) for picture in pictures]
+    pictures = [picture.resize((width, max(1, round(picture.height * width / picture.width)))) for picture in pictures]
     sheet = Image.new("RGB", (width, sum(picture.height + line for picture in pictures)), "white")
     draw, top = ImageDraw.Draw(sheet), 0
     for (label, _), picture in zip(strips, pictures, strict=True):

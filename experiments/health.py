@@ -70,7 +70,9 @@ def settled(records: list[Record], steps: int) -> bool:
     return last["step"] - min(since) >= steps
 
 
-def warnings(records: list[Record], config: NetworkConfig, prices: Rows, start: Rows) -> list[str]:
+def warnings(
+    records: list[Record], config: NetworkConfig, prices: Rows, start: Rows, relaxed_steps: int = 0
+) -> list[str]:
     """What went wrong with a finished search, each with what may help; none if it is well.
 
     Args:
@@ -78,11 +80,12 @@ def warnings(records: list[Record], config: NetworkConfig, prices: Rows, start: 
       config: of its network.
       prices: of its options.
       start: rows that sum to one, where its alphas began.
+      relaxed_steps: after which its alphas stayed; 0: they never did.
     """
-    moving = [record for record in records if "held_out_loss" in record]
-    if not moving:
+    of_alphas = [record for record in records if "held_out_loss" in record]
+    if not of_alphas:
         return []
-    found, last = [], moving[-1]
+    found, last = [], of_alphas[-1]
     row = np.asarray(next(iter(prices.values()))["conv_a"])
     for option in config.candidates:
         if last[f"share/{option}"] >= COLLAPSED:
@@ -97,9 +100,11 @@ def warnings(records: list[Record], config: NetworkConfig, prices: Rows, start: 
             "stagnation: the alphas have hardly moved, so that choices are chance or those of the start; "
             "raise --steps, --alphas-learning-rate or lower --cost-weight"
         )
-    if last["flips"] > RESTLESS:
+    # Of steps in which alphas stay, there would be nothing left of it in the average.
+    flips = [record["flips"] for record in of_alphas if not relaxed_steps or record["step"] <= relaxed_steps][-1:]
+    if flips and flips[0] > RESTLESS:
         found.append(
-            f"restless: {last['flips']:.0%} of the choices still change in a step, being near ties; "
+            f"restless: {flips[0]:.0%} of the choices still change in a step, being near ties; "
             "raise --steps, --batch or --cost-weight, or lower --alphas-learning-rate"
         )
     return found

@@ -164,7 +164,7 @@ def search(config: SearchConfig) -> Found:
         genotype.save(workdir.folder / GENOTYPE)
         if not workdir.records():
             raise InputError(f"{workdir.metrics_file} has no metrics of this run left: nothing to report")
-        problems = health.warnings(workdir.records(), config.network, prices, config.start)
+        problems = health.warnings(workdir.records(), config.network, prices, config.start, config.relaxed_steps)
         write_search_report(workdir, config, genotype, derainer, held_out, prices, problems)
         for problem in problems:
             workdir.console.print(f"warning: {problem}")

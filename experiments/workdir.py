@@ -300,7 +300,7 @@ def _noting(words: str) -> Iterator[None]:
     """Adds to errors what was said of memory, for ``command`` to tell where there was not enough."""
     try:
         yield
-    except (jax.errors.JaxRuntimeError, ValueError) as error:
+    except (jax.errors.JaxRuntimeError, MemoryError, ValueError) as error:
         error.add_note(words)
         raise
 

@@ -128,7 +128,7 @@ def test_training_tells_what_each_step_costs_and_traces_it(monkeypatch, capsys, 
     assert set(by_step) == {("plain", "train"), ("mdarts", "weights"), ("mdarts", "gates")}
     for (network, step), row in by_step.items():
         assert (row["batch"], row["patch"], row["dtype"]) == (4, 32, "bfloat16")
-        assert row["accumulate"] == (2 if step == "train" else 1)
+        assert row["accumulate"] == 2
         assert row["patches_per_second"] == pytest.approx(4 * row["steps_per_second"])
         assert row["flops"] == pytest.approx(row["xla_flops"], rel=0.15)
         assert row["share_of_peak"] > 0

@@ -10,6 +10,7 @@ from autoderain_jax.genotype import uniform
 from autoderain_jax.network import NetworkConfig
 from experiments import compare as module
 from experiments.compare import NETWORK_COSTS, CompareConfig, compare, width_for
+from tests.samples import write_pairs
 
 
 @pytest.mark.parametrize("kind", list(NETWORK_COSTS))
@@ -69,3 +70,8 @@ def test_senseless_options_are_named(tmp_path):
         compare(CompareConfig(workdir=tmp_path, seeds=0))
     with pytest.raises(InputError, match="--contenders names one twice"):
         compare(CompareConfig(workdir=tmp_path, contenders=("mdarts", "mdarts")))
+    with pytest.raises(InputError, match="data synthetic has no part 'val'; it has train, test"):
+        compare(CompareConfig(workdir=tmp_path, split="val"))
+    write_pairs(tmp_path / "pairs", [(20, 16), (16, 24)])
+    with pytest.raises(InputError, match=r"--split test of --data .*pairs is what networks are trained on"):
+        compare(CompareConfig(workdir=tmp_path, data=str(tmp_path / "pairs")))

@@ -13,6 +13,7 @@ from autoderain_jax.metrics import PROTOCOLS, score
 from data_pipelines.images import read_rgb
 from experiments import derain, evaluate, retrain
 from experiments.evaluate import EvaluateConfig
+from experiments.figures import contact_sheet
 from tests.running import run
 from tests.samples import write_pairs
 
@@ -117,6 +118,19 @@ def test_scores_are_compared_without_images(two_methods, tmp_path, monkeypatch, 
     assert "| rainy |" in (tmp_path / "out/scores.md").read_text()
     # Without --against they are summed up.
     assert "against" not in evaluate.evaluate(EvaluateConfig(tmp_path / "alone", scores=rainy))
+
+
+def test_a_workdir_that_cannot_be_written_is_refused_before_anything_is_scored(tmp_path, two_methods, monkeypatch):
+    monkeypatch.setattr(evaluate, "_measure", None)
+    (tmp_path / "file").touch()
+    pairs = {"predictions": tmp_path / "pairs/rainy", "targets": tmp_path / "pairs/clean"}
+    with pytest.raises(InputError, match=f"cannot write {tmp_path}/file/out: Not a directory"):
+        evaluate.evaluate(EvaluateConfig(tmp_path / "file/out", **pairs))
+
+
+def test_a_sheet_shows_images_of_any_form():
+    flat = np.zeros((11, 20_000, 3), np.uint8)
+    assert contact_sheet([("flat", [flat] * 3)], 1200).size == (1200, 21)
 
 
 @pytest.mark.parametrize("held", [0, 1])

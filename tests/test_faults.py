@@ -162,6 +162,8 @@ def test_disks_that_are_full_or_read_only_keep_what_was_saved(disk, search_confi
 @pytest.mark.parametrize("kind", ["search", "retrain"])
 def test_too_little_memory_is_told_with_what_to_lower(kind, search_config, retrain_config, monkeypatch, capfd):
     def starved(*args):
+        if kind == "retrain":
+            raise MemoryError
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 12345 bytes.")
 
     data = ("--workdir", search_config.workdir, "--data", search_config.data, *SMALL)

@@ -59,3 +59,6 @@ def test_warnings_name_what_is_wrong_and_what_helps():
     assert "stagnation" in health.warnings([record(1, entropy=0.999)], CONFIG, prices, START)[0]
     assert health.warnings([record(1, entropy=0.999)], CONFIG, prices, ahead) == []
     assert "restless: 30% of the choices" in health.warnings([record(1, flips=0.3)], CONFIG, prices, START)[0]
+    stayed = [record(9, flips=0.3), record(10, flips=0.2), record(900, flips=0.001)]
+    assert "restless: 20% of the choices" in health.warnings(stayed, CONFIG, prices, START, relaxed_steps=10)[0]
+    assert health.warnings(stayed, CONFIG, prices, START) == []

@@ -105,6 +105,7 @@ def test_lists_of_rainy_images(tmp_path, rainy, clean):
         ("x.png x.png x.png", "line 1: it does not name one pair"),
         ("# a comment\nx.png", "line 2: .*x.png has no partner in a clean folder beside its own"),
         ("x.png x.png\nx.png x.png", "line 2: .*x.png is there a second time"),
+        ("x.png x.png\nx.jpg x.png", "line 2: .*x.jpg is there a second time, or with another suffix"),
         (f"{'y' * 999} x.png", r"line 1: .*yyy does not exist"),
         (f"{'y ' * 9999}", "line 1: it does not name one pair"),
         ("\0.png x.png", r"line 1: .* does not exist"),
@@ -112,7 +113,7 @@ def test_lists_of_rainy_images(tmp_path, rainy, clean):
     ],
 )
 def test_faulty_lists_are_refused_in_one_sentence(tmp_path, text, sentence):
-    draw(tmp_path / "x.png", tmp_path.parent / "x.png")
+    draw(tmp_path / "x.png", tmp_path / "x.jpg", tmp_path.parent / "x.png")
     (tmp_path / "list.txt").write_text(text)
     with pytest.raises(InputError, match=sentence) as caught:
         open_pairs(str(tmp_path / "list.txt"), "train")

@@ -1,6 +1,7 @@
 import contextlib
 import dataclasses
 import errno
+import io
 import json
 import os
 import shutil
@@ -15,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors.numpy
-from PIL import Image
+from PIL import ExifTags, Image
 
 from autoderain_jax import Derainer, InputError, Model
 from autoderain_jax.checkpoints import Checkpoints
@@ -231,6 +232,18 @@ def test_derainer_takes_what_people_have(model):
         with pytest.raises(ValueError, match="a derainer takes"):
             derainer(wrong)
     np.testing.assert_array_equal(np.array(restored), expected[0])
+
+
+def test_pillow_images_come_out_upright_also_where_their_exif_is_odd(model):
+    image = np.random.RandomState(0).randint(256, size=(20, 14, 3)).astype(np.uint8)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Model] = "a camera"
+    exif[ExifTags.Base.Orientation] = 6
+    # ResolutionUnit as a text: read, but not written, by Pillow.
+    odd = exif.tobytes().replace(b"\x01\x10\x00\x02", b"\x01\x28\x00\x02")
+    for data in (exif.tobytes(), odd):
+        Image.fromarray(np.rot90(image)).save(file := io.BytesIO(), "PNG", exif=data)
+        np.testing.assert_array_equal(np.array(Derainer(model)(Image.open(file))), Derainer(model)(image))
 
 
 @pytest.mark.parametrize("ensemble", [4, 8])

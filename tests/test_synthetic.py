@@ -109,11 +109,16 @@ def test_folders_of_photographs_may_have_parts(tmp_path):
         ("synthetic/drizzle", "there is no preset 'drizzle' of synthetic rain; there are mixed, light, heavy"),
         ("synthetic:nowhere", "folder of photographs 'nowhere' does not exist"),
         ("synthetic:{empty}", "holds no image"),
+        ("synthetic:{twins}", r"a\.jpg and a\.png have the same name but for the suffix: remove one of the two"),
     ],
 )
 def test_faulty_sources_are_refused_in_one_sentence(tmp_path, data, sentence):
+    for folder in ("empty", "twins"):
+        (tmp_path / folder).mkdir()
+    for name in ("a.jpg", "a.png", "b.png"):
+        Image.fromarray(photograph("coffee")[:40, :50]).save(tmp_path / "twins" / name)
     with pytest.raises(InputError, match=sentence):
-        find_data(data.format(empty=tmp_path))
+        find_data(data.format(empty=tmp_path / "empty", twins=tmp_path / "twins"))
 
 
 def test_augmentation_adds_rain_over_the_same_backgrounds(data_folder):

@@ -187,7 +187,9 @@ def search_steps(config: SearchConfig, algorithm: AlgorithmName) -> Iterator[tup
     """
     config = dataclasses.replace(config, algorithm=algorithm)
     built = build(config, macs(config.network, config.patch))
-    key, batch = jax.random.key(0), as_floats(random_batch(config))
+    key, parts = jax.random.key(0), config.accumulate
+    part = as_floats(random_batch(dataclasses.replace(config, batch=config.batch // parts)))
+    batch = [part] * parts if parts > 1 else part
 
     def first():
         return built.first_state(key)

@@ -47,7 +47,7 @@ class TrainingConfig:
     patch: int | None = None
     """Side of the patches in pixels. Default: the preset's."""
     accumulate: int = 1
-    """Take the batch in so many parts, as retraining does; not of the search, which does not."""
+    """Take the batch in so many parts."""
     remat: bool = False
     """Compute the inside of every RSEB anew in the backward pass."""
     dtype: Literal["float32", "bfloat16"] = "float32"
@@ -89,7 +89,7 @@ def training(config: TrainingConfig) -> list[dict[str, Any]]:
     name = CONVOLUTION if config.genotype is None else config.genotype.stem
     steps = {(name, "train"): _training_step(trained, genotype)}
     if config.search:
-        shape = {field: getattr(trained, field) for field in ("batch", "patch", "remat", "network")}
+        shape = {field: getattr(trained, field) for field in ("batch", "patch", "remat", "accumulate", "network")}
         found = search_steps(dataclasses.replace(search_preset(config.preset), **shape), "mdarts")
         steps |= {("mdarts", step_name): step for step_name, step in found if step_name != "both"}
     rows: list[dict[str, Any]] = []
@@ -107,7 +107,7 @@ def training(config: TrainingConfig) -> list[dict[str, Any]]:
             "step": names[1],
             "batch": trained.batch,
             "patch": trained.patch,
-            "accumulate": config.accumulate if names[1] == "train" else 1,
+            "accumulate": config.accumulate,
             "remat": config.remat,
             "dtype": config.dtype,
             "steps_per_second": 1 / taken,

@@ -1,0 +1,22 @@
+"""Photographs upright: cameras store the pixels as the sensor has them, and in EXIF how to turn them."""
+
+from __future__ import annotations
+
+from PIL import ExifTags, Image
+
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What makes an image upright, by its EXIF orientation. Pillow's own function fails where it cannot write EXIF anew."""
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """The image turned as its EXIF data say, if they do; of what it holds besides pixels, nothing is changed."""
+    turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
+    return image if turn is None else image.transpose(turn)
