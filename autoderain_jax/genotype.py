@@ -21,6 +21,8 @@ FORMAT = "autoderain-genotype"
 VERSION = 1
 ROW = ("conv_a", "conv_b", "se")
 """The choices of a block."""
+HAND_MADE = "conv3x3"
+"""The convolution that the network made by hand has everywhere, with SE."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,7 +21,7 @@ from rich.table import Table
 from autoderain_jax.cost import network_macs, network_params
 from autoderain_jax.errors import InputError
 from autoderain_jax.files import read_json, replace_file
-from autoderain_jax.genotype import Genotype, uniform
+from autoderain_jax.genotype import HAND_MADE, Genotype, uniform
 from autoderain_jax.network import NetworkConfig
 from autoderain_jax.rivals import ALGORITHMS
 from data_pipelines import BUILTIN, choose_part, find_data
@@ -36,8 +36,6 @@ from experiments.workdir import claim
 Contender = Literal["mdarts", "darts", "folded", "nasp", "proxyless", "random", "conv3x3", "conv5x5"]
 
 RESULTS = "results.json"
-REFERENCE = "conv3x3"
-"""The hand-made network, with SE, whose cost all others are scaled to."""
 NETWORK_COSTS = {"macs": network_macs, "params": network_params}
 """What networks can be scaled to have equally much of: ``(config, choices) -> cost``."""
 
@@ -100,7 +98,7 @@ def compare(config: CompareConfig) -> list[dict[str, Any]]:
     config.check()
     console = command.console()
     network = search_preset(config.preset).network
-    target = NETWORK_COSTS[config.cost](network, uniform(network, REFERENCE).choices)
+    target = NETWORK_COSTS[config.cost](network, uniform(network, HAND_MADE).choices)
     claim(config.workdir)
     kept = _kept(config.workdir / RESULTS)
     rows: list[dict[str, Any]] = []
@@ -169,11 +167,11 @@ def _write(config: CompareConfig, rows: list[dict[str, Any]]) -> None:
 
 def _table(rows: list[dict[str, Any]]) -> Table:
     """Means over seeds with their standard deviation, and the difference to the reference seed by seed."""
-    table = Table("network", "width", "parameters", "MACs/pixel", "PSNR (y-matlab)", "SSIM", f"against {REFERENCE}")
+    table = Table("network", "width", "parameters", "MACs/pixel", "PSNR (y-matlab)", "SSIM", f"against {HAND_MADE}")
     psnr = {(row["contender"], row["seed"]): row["psnr"] for row in rows}
     for contender in dict.fromkeys(row["contender"] for row in rows):
         mine = [row for row in rows if row["contender"] == contender]
-        gains = [row["psnr"] - psnr[REFERENCE, row["seed"]] for row in mine if (REFERENCE, row["seed"]) in psnr]
+        gains = [row["psnr"] - psnr[HAND_MADE, row["seed"]] for row in mine if (HAND_MADE, row["seed"]) in psnr]
         table.add_row(
             contender,
             _range([row["width"] for row in mine]),
@@ -181,7 +179,7 @@ def _table(rows: list[dict[str, Any]]) -> Table:
             f"{statistics.mean(row['macs_per_pixel'] for row in mine):,.0f}",
             _spread([row["psnr"] for row in mine], "dB"),
             f"{statistics.mean(row['ssim'] for row in mine):.4f}",
-            _spread(gains, "dB", "+") if gains and contender != REFERENCE else "",
+            _spread(gains, "dB", "+") if gains and contender != HAND_MADE else "",
         )
     return table
 

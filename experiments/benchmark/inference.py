@@ -20,7 +20,7 @@ from rich.table import Table
 from autoderain_jax.cost import network_macs
 from autoderain_jax.derainer import Derainer
 from autoderain_jax.errors import InputError
-from autoderain_jax.genotype import uniform
+from autoderain_jax.genotype import HAND_MADE, uniform
 from autoderain_jax.model import Model
 from autoderain_jax.network import DerainNet
 from experiments import command
@@ -28,8 +28,6 @@ from experiments.benchmark.timing import in_turn, on_accelerator, product_flops,
 from experiments.config import Preset, search_preset
 from experiments.programs import Program, tree_bytes
 
-CONVOLUTION = "conv3x3"
-"""What the network has everywhere, with SE, where no model is given."""
 SIZES = ("481x321", "1920x1080", "3840x2160")
 
 
@@ -122,7 +120,7 @@ def _models(config: InferenceConfig) -> list[tuple[str, Model]]:
 
 def _random(preset: Preset) -> Model:
     training = search_preset(preset)
-    genotype = uniform(training.network, CONVOLUTION)
+    genotype = uniform(training.network, HAND_MADE)
     network = DerainNet(training.network, genotype.choices)
     side = 2 * training.network.stride
     params = jax.jit(network.init)(jax.random.key(0), jnp.zeros((1, side, side, 3)))["params"]

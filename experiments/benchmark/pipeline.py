@@ -16,7 +16,7 @@ import jax
 from rich.table import Table
 
 from autoderain_jax.errors import InputError
-from autoderain_jax.genotype import uniform
+from autoderain_jax.genotype import HAND_MADE, uniform
 from autoderain_jax.network import DerainNet
 from data_pipelines import BUILTIN, Pairs, open_pairs
 from data_pipelines.batches import as_floats, batches, fits
@@ -27,8 +27,6 @@ from experiments.retrain import clipped_adam, fed, first_state, train_step
 
 STREAMS = ("device", "tf")
 """Measured; the first only where the data fit."""
-CONVOLUTION = "conv3x3"
-"""What the network of the training step has everywhere, with SE: a plain derainer of the preset's width."""
 ROUNDS_ALONE = 21
 LONG_STEP = 5.0
 """Seconds of a step beyond which the costs of a stream beside it are not measured: they would be lost in it."""
@@ -130,7 +128,7 @@ class _Step:
 
     def __init__(self, preset: Preset):
         config = retrain_preset(preset)
-        network = DerainNet(config.network, uniform(config.network, CONVOLUTION, "on").choices)
+        network = DerainNet(config.network, uniform(config.network, HAND_MADE).choices)
         optimiser = clipped_adam(config.learning_rate, config.steps, config.gradient_clip)
         state = first_state(network, optimiser, config)
         self._state = state.params, state.opt_state

@@ -13,11 +13,10 @@ from rich.table import Table
 
 from autoderain_jax.cost import network_macs
 from autoderain_jax.errors import InputError
-from autoderain_jax.genotype import Genotype, uniform
+from autoderain_jax.genotype import HAND_MADE, Genotype, uniform
 from autoderain_jax.network import DerainNet
 from autoderain_jax.parallel import data_parallel
 from experiments import command
-from experiments.benchmark.inference import CONVOLUTION
 from experiments.benchmark.steps import Step, allocator_peak, largest, random_batch, search_steps
 from experiments.benchmark.timing import product_flops, seconds, seconds_queued, write_trace
 from experiments.config import Preset, RetrainConfig, retrain_preset, search_preset
@@ -70,7 +69,7 @@ class TrainingConfig:
         config.check()
         data_parallel(config.batch, config.accumulate)
         if self.genotype is None:
-            return config, uniform(network, CONVOLUTION, "on")
+            return config, uniform(network, HAND_MADE)
         genotype = Genotype.load(self.genotype)
         genotype.check_fits(network, str(self.genotype))
         return config, genotype
@@ -86,7 +85,7 @@ def training(config: TrainingConfig) -> list[dict[str, Any]]:
     console = command.console(stderr=config.json)
     size = f"{trained.batch} x {trained.patch}x{trained.patch}"
     console.print(f"compiling {config.preset}, {size}, {config.dtype}, for {jax.devices()[0].device_kind}")
-    name = CONVOLUTION if config.genotype is None else config.genotype.stem
+    name = HAND_MADE if config.genotype is None else config.genotype.stem
     steps = {(name, "train"): _training_step(trained, genotype)}
     if config.search:
         shape = {field: getattr(trained, field) for field in ("batch", "patch", "remat", "accumulate", "network")}
