@@ -70,11 +70,16 @@ def relative_cost(gates: Rows, prices: Rows) -> jax.Array:
 
 
 def network_macs(config: NetworkConfig, choices: Choices) -> float:
-    """Multiply-accumulates per pixel of a whole derived network: half of what XLA counts as operations."""
+    """Multiply-accumulates per pixel of a whole derived network: half of what XLA counts as operations for a CPU.
+
+    Raises:
+      RuntimeError: ``JAX_PLATFORMS`` leaves out the CPU; accelerators' plugins do not count.
+    """
     network = DerainNet(config, choices)
     x = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
     variables = jax.eval_shape(network.init, jax.random.key(0), x)
-    return jax.jit(network.apply).lower(variables, x).cost_analysis()["flops"] / 2 / 64**2
+    with jax.default_device(jax.local_devices(backend="cpu")[0]):
+        return jax.jit(network.apply).lower(variables, x).cost_analysis()["flops"] / 2 / 64**2
 
 
 def network_params(config: NetworkConfig, choices: Choices) -> float:

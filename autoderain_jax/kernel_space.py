@@ -20,6 +20,7 @@ summed before it, and its gradients pulled back to what they were sums of after 
 from __future__ import annotations
 
 import functools
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -110,26 +111,48 @@ def gradient_in_stages(
     def plain(rest: PyTree, kernels: PyTree, gates: PyTree, batch: PyTree):
         return jax.grad(lambda r, k, g: objective(r, g, batch, k), (0, 1, 2), has_aux=True)(rest, kernels, gates)
 
-    compose_stage, pull_back = stage(summed), stage(pulled_back, (2,))
+    def all_summed(shared: list[jax.Array], gates: list[jax.Array]):
+        return list(jax.vmap(summed)(jnp.stack(shared), jnp.stack(gates)))
+
+    def all_pulled_back(*lists: list[jax.Array]):
+        return [list(arrays) for arrays in jax.vmap(pulled_back)(*map(jnp.stack, lists))]
+
+    # Of kernels of one shape, all at once: an accelerator would wait for the host to begin so many small programs.
+    compose_stage, pull_back = stage(all_summed), stage(all_pulled_back, (2,))
     # Kernels become their own gradients in place, unless another part needs them.
     plain_stage = stage(plain, (1,)) if parts == 1 else mean_over_parts(plain, parts, stage)
 
     def gradient(params: PyTree, gates: PyTree, batch: PyTree):
         rest, shared = _without_shared(params)
-        kernels = {
-            block: {name: compose_stage(kernel, gates[block][name]) for name, kernel in choices.items()}
-            for block, choices in shared.items()
-        }
+        kernels: dict[str, dict[str, jax.Array]] = {block: {} for block in shared}
+        for places in _by_shape(shared):
+            found = compose_stage([shared[b][n] for b, n in places], [gates[b][n] for b, n in places])
+            for (block, name), kernel in zip(places, found, strict=True):
+                kernels[block][name] = kernel
+            del found, kernel
         (of_rest, of_kernels, of_gates), metrics = plain_stage(rest, kernels, gates, batch)
         del kernels
-        for block, choices in shared.items():
-            for name, kernel in choices.items():
-                of_rest[block][name]["shared"], of_gates[block][name] = pull_back(
-                    kernel, gates[block][name], of_kernels[block].pop(name), of_gates[block][name]
-                )
+        for places in _by_shape(shared):
+            of_shared, of_rows = pull_back(
+                [shared[b][n] for b, n in places],
+                [gates[b][n] for b, n in places],
+                [of_kernels[b].pop(n) for b, n in places],
+                [of_gates[b][n] for b, n in places],
+            )
+            for (block, name), of_kernel, of_row in zip(places, of_shared, of_rows, strict=True):
+                of_rest[block][name]["shared"], of_gates[block][name] = of_kernel, of_row
         return (of_rest, of_gates), metrics
 
     return gradient
+
+
+def _by_shape(kernels: Mapping[str, Mapping[str, jax.Array]]) -> list[list[tuple[str, str]]]:
+    """(block, name) of all kernels, those of one shape together."""
+    places: dict[tuple[int, ...], list[tuple[str, str]]] = defaultdict(list)
+    for block, choices in kernels.items():
+        for name, kernel in choices.items():
+            places[kernel.shape].append((block, name))
+    return list(places.values())
 
 
 def _without_shared(params: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, dict[str, jax.Array]]]:

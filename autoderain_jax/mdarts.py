@@ -188,8 +188,8 @@ def mdarts(
     """
     objective = priced(loss, cost)
 
-    def select(row: jax.Array, step: jax.Array) -> jax.Array:
-        return jnp.where(step < relaxed_steps, row, prox_one_hot(row))
+    def select(alphas: Rows, step: jax.Array) -> Rows:
+        return map_rows(lambda rows: jnp.where(step < relaxed_steps, rows, prox_one_hot(rows)), alphas)
 
     def train(state: SearchState, of_params: PyTree) -> SearchState:
         return apply_to_weights(params_optimiser, state, of_params)
@@ -210,8 +210,7 @@ def mdarts(
 
     def descend(state: SearchState, batch: Batch):
         """The gradients of weights and gates, of which kernel space gives both for the price of one."""
-        gates = jax.tree.map(lambda row: select(row, state.step), state.alphas)
-        return gradient(state.params, gates, batch)
+        return gradient(state.params, select(state.alphas, state.step), batch)
 
     def gates(state: SearchState, held_out: Batch, rng: jax.Array):
         del rng

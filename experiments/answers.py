@@ -13,10 +13,11 @@ from experiments.workdir import claim
 
 
 class Answers:
-    """What was found so far, in ``answers.json`` of a folder, if there is one.
+    """What was found so far, in a JSON file of a folder, if there is one.
 
     Args:
       folder: made if needed; None keeps nothing.
+      name: of the file.
       options: what the answers depend on, as JSON can hold it.
       sound: whether a JSON value is an answer of this run.
 
@@ -27,9 +28,9 @@ class Answers:
       InputError: the folder cannot be used, is another process's, has answers to other options, or damaged ones.
     """
 
-    def __init__(self, folder: Path | None, options: Mapping[str, Any], sound: Callable[[Any], bool]):
+    def __init__(self, folder: Path | None, name: str, options: Mapping[str, Any], sound: Callable[[Any], bool]):
         self._options = json.loads(json.dumps(options))
-        self._path = None if folder is None else folder / "answers.json"
+        self._path = None if folder is None else folder / name
         self.done: list[Any] = []
         if folder is not None:
             claim(folder)

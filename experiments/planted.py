@@ -46,7 +46,8 @@ class PlantedConfig:
     """Measure how often a search finds a planted architecture."""
 
     workdir: Path | None = None
-    """Folder in which answers are kept teacher by teacher; the same folder again goes on where it was stopped."""
+    """Folder in which answers are kept teacher by teacher; the same folder again goes on where it was stopped. What was
+    found there can be ranked later."""
     algorithms: tuple[AlgorithmName, ...] = ("mdarts",)
     """Searches to be measured, all on the same teachers."""
     kernels: Kernels | None = None
@@ -164,61 +165,71 @@ def planted(config: PlantedConfig) -> dict[str, Found]:
     config.check()
     console = command.console()
     true = _true_choices(config)
-    names = _names(config)
-    answers = kept_answers(config, config.workdir)
+    searched = kept_found(config, config.workdir)
+    ranked = kept_ranks(config, config.workdir) if config.rank else None
     players = {name: _Player(config, name) for name in config.algorithms}
     trainer = _Trainer(config)
-    todo = range(len(answers.done), config.teachers)
+    todo = range(min(len(answers.done) for answers in (searched, ranked) if answers), config.teachers)
     for index in track(todo, "searching", console=console, disable=not console.is_terminal):
         rng = jax.random.fold_in(jax.random.key(config.seed), index)
         teacher = trainer.teacher(rng, true[index])
-        found: dict[str, Picks] = {}
-        for name in names:
-            answer = players[name].search(teacher, rng) if name in players else true[index]
-            found[name] = tuple(int(pick) for pick in answer)
-        better: dict[str, float] = {}
-        if config.rank:
+        if index == len(searched.done):
+            answers = {name: player.search(teacher, rng) for name, player in players.items()}
+            searched.add({name: [int(pick) for pick in answer] for name, answer in answers.items()})
+        found: dict[str, Picks] = {name: tuple(pick) for name, pick in searched.done[index].items()}
+        if ranked and index == len(ranked.done):
+            found["true"] = tuple(int(pick) for pick in true[index])
             values = trainer.values(teacher, rng, _architectures(config, index, found.values()))
-            for name, pick in found.items():
-                better[name] = float(np.mean([value < values[pick] for value in values.values()]))
-        answers.add({"found": found, "better": better})
+            ranked.add(
+                {
+                    name: float(np.mean([value < values[pick] for value in values.values()]))
+                    for name, pick in found.items()
+                }
+            )
         if not console.is_terminal:
             console.print(f"teacher {index + 1}/{config.teachers}")
             for name, pick in found.items():
-                rank = f"; {better[name]:.1%} are better" if config.rank else ""
+                rank = f"; {ranked.done[index][name]:.1%} are better" if ranked else ""
                 console.print(f"  {name}: {' '.join(CANDIDATES[i] for i in pick)}{rank}")
-    done = answers.done[: config.teachers]
     results = {}
-    for name in names:
-        ranks = [answer["better"][name] for answer in done if config.rank]
-        results[name] = Found(true, np.array([answer["found"][name] for answer in done]), ranks)
+    for name in (*config.algorithms, *(["true"] if ranked else [])):
+        answers = true if name == "true" else [answer[name] for answer in searched.done]
+        ranks = [shares[name] for shares in ranked.done[: config.teachers]] if ranked else []
+        results[name] = Found(true, np.array(answers[: config.teachers]), ranks)
     return results
 
 
-def kept_answers(config: PlantedConfig, folder: Path | None) -> Answers:
-    """What was found so far, with these options, teacher by teacher: ``found`` and ``better``, each by name."""
-    options = {name: value for name, value in dataclasses.asdict(config).items() if name not in _FREE}
-    return Answers(folder, options, lambda value: _is_answer(value, config))
+def kept_found(config: PlantedConfig, folder: Path | None) -> Answers:
+    """What was found so far, with these options, teacher by teacher: a candidate's index for each layer, by name."""
+    options = {name: value for name, value in _options(config).items() if not name.startswith("rank")}
+
+    def sound(value: Any) -> bool:
+        return (
+            isinstance(value, dict)
+            and value.keys() == set(config.algorithms)
+            and all(isinstance(picks, list) and len(picks) == config.layers for picks in value.values())
+            and all(type(pick) is int and 0 <= pick < len(CANDIDATES) for picks in value.values() for pick in picks)
+        )
+
+    return Answers(folder, "found.json", options, sound)
 
 
-def _names(config: PlantedConfig) -> tuple[str, ...]:
-    """Whose architectures are told."""
-    return (*config.algorithms, *(["true"] if config.rank else []))
+def kept_ranks(config: PlantedConfig, folder: Path | None) -> Answers:
+    """How these rank: for each teacher the share of architectures that are better, by name and for ``true``."""
+
+    def sound(value: Any) -> bool:
+        return (
+            isinstance(value, dict)
+            and value.keys() == {*config.algorithms, "true"}
+            and all(type(share) is float and 0 <= share <= 1 for share in value.values())
+        )
+
+    return Answers(folder, "ranks.json", _options(config), sound)
 
 
-def _is_answer(value: Any, config: PlantedConfig) -> bool:
-    """Whether a JSON value is what is kept for one teacher."""
-    names = set(_names(config))
-    if not isinstance(value, dict) or not all(isinstance(value.get(part), dict) for part in ("found", "better")):
-        return False
-    found, better = value["found"], value["better"]
-    if found.keys() != names or better.keys() != (names if config.rank else set()):
-        return False
-    return (
-        all(isinstance(answer, list) and len(answer) == config.layers for answer in found.values())
-        and all(type(pick) is int and 0 <= pick < len(CANDIDATES) for answer in found.values() for pick in answer)
-        and all(type(share) is float and 0 <= share <= 1 for share in better.values())
-    )
+def _options(config: PlantedConfig) -> dict[str, Any]:
+    """What answers depend on; a folder may go on with other options besides."""
+    return {name: value for name, value in dataclasses.asdict(config).items() if name not in _FREE}
 
 
 _FREE = ("workdir", "teachers")
@@ -238,6 +249,7 @@ class _Trainer:
         self._error = jax.jit(lambda weights, gates, batch: _mean_error(stacked.run(weights, gates, batch[0]), batch))
         self._label = jax.jit(lambda teacher, images: _label(self._net, teacher, images))
         self._first = jax.jit(self._init)
+        self._all = jax.jit(jax.vmap(self._whole, (None, 0, None, None, None)))
 
     def teacher(self, rng: jax.Array, picks: np.ndarray) -> Teacher:
         """A teacher with weights of its own."""
@@ -250,18 +262,44 @@ class _Trainer:
         """The objective of each architecture, trained from scratch."""
         first, new, rng = jax.random.split(jax.random.fold_in(rng, 2), 3)
         test = self._draw(teacher, new, 8 * self._config.batch)
-        batches = [self._draw(teacher, jax.random.fold_in(rng, i)) for i in range(self._config.rank_steps)]
-        prices = _prices(self._config)
-        values = {}
-        for picks in architectures:
-            weights = stacked.stack(self._first(first, test[0], _gates(picks)))
-            gates = jax.nn.one_hot(np.array(picks), len(CANDIDATES))
-            state = self._optimiser.init(weights)
-            for batch in batches:
-                weights, state = self._advance(weights, state, gates, batch)
-            price = self._config.cost_weight * float(sum(prices[pick] for pick in picks))
-            values[picks] = float(self._error(weights, gates, test)) + price
-        return values
+        # All begin with the same weights of every candidate.
+        weights = stacked.stack(self._first(first, test[0], _gates(architectures[0])))
+        gates = jax.nn.one_hot(np.array(architectures), len(CANDIDATES))
+        if jax.default_backend() == "cpu":
+            batches = [self._draw(teacher, jax.random.fold_in(rng, i)) for i in range(self._config.rank_steps)]
+            errors = [self._one(weights, row, batches, test) for row in gates]
+        else:
+            # An accelerator takes little longer for all than for one.
+            errors = self.side_by_side(weights, gates, teacher, rng, test)
+        prices = self._config.cost_weight * _prices(self._config)
+        return {
+            picks: float(error) + float(sum(prices[pick] for pick in picks))
+            for picks, error in zip(architectures, errors, strict=True)
+        }
+
+    def side_by_side(self, weights: Any, gates: jax.Array, teacher: Teacher, rng: jax.Array, test: Any) -> jax.Array:
+        """The error of each of ``gates`` (architectures, layers, candidates), trained all in one program."""
+        most = self._config.rank + len(self._config.algorithms) + 1
+        # Some that were drawn twice are missing: one program serves all teachers.
+        padded = jnp.concatenate([gates, jnp.broadcast_to(gates[:1], (max(most - len(gates), 0), *gates.shape[1:]))])
+        return self._all(weights, padded, teacher, rng, test)[: len(gates)]
+
+    def _one(self, weights, gates, batches, test):
+        weights = jax.tree.map(jnp.copy, weights)
+        state = self._optimiser.init(weights)
+        for batch in batches:
+            weights, state = self._advance(weights, state, gates, batch)
+        return self._error(weights, gates, test)
+
+    def _whole(self, weights, gates, teacher, rng, test):
+        """``_one`` as one program."""
+
+        def step(carry, i):
+            return self._step(*carry, gates, self._draw(teacher, jax.random.fold_in(rng, i))), None
+
+        carry = weights, self._optimiser.init(weights)
+        (weights, _), _ = jax.lax.scan(step, carry, jnp.arange(self._config.rank_steps))
+        return self._error(weights, gates, test)
 
     def _images(self, rng: jax.Array, images: int) -> jax.Array:
         c = self._config

@@ -149,7 +149,8 @@ def start_of(config: RetrainConfig) -> tuple[Genotype, Model | None]:
 def clipped_adam(learning_rate: float, steps: int, clip: float) -> optax.GradientTransformation:
     """Adam along gradients no longer than ``clip``, unless it is 0, at a rate that falls to zero along a cosine."""
     adam = optax.adam(optax.cosine_decay_schedule(learning_rate, steps))
-    return optax.chain(optax.clip_by_global_norm(clip), adam) if clip else adam
+    # Flattened: hundreds of small operations would keep an accelerator waiting for the host.
+    return optax.flatten(optax.chain(optax.clip_by_global_norm(clip), adam) if clip else adam)
 
 
 def first_state(

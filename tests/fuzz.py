@@ -43,7 +43,7 @@ from data_pipelines.layouts import find_listed, find_parts, matched_files
 from data_pipelines.photos import Photo
 from experiments import scores, video
 from experiments.config import SearchConfig, retrain_preset
-from experiments.planted import PlantedConfig, kept_answers
+from experiments.planted import PlantedConfig, kept_ranks
 from experiments.retrain import searched_with
 from experiments.workdir import Workdir
 from tests.damage import WORDS, changed, damaged, encoded, image_files, some_videos
@@ -243,19 +243,18 @@ RANKED = PlantedConfig(layers=2, algorithms=("mdarts",), rank=3)
 
 
 def answer_files() -> st.SearchStrategy[bytes]:
-    """Answers of a search for planted architectures."""
-    answer = {"found": {"mdarts": [0, 4], "true": [0, 1]}, "better": {"mdarts": 0.5, "true": 0.0}}
+    """Ranks of planted architectures."""
     with tempfile.TemporaryDirectory() as folder:
-        kept_answers(RANKED, Path(folder)).add(answer)
-        return changed(json.loads((Path(folder) / "answers.json").read_text()))
+        kept_ranks(RANKED, Path(folder)).add({"mdarts": 0.5, "true": 0.0})
+        return changed(json.loads((Path(folder) / "ranks.json").read_text()))
 
 
 def read_answers(folder: Path, content: bytes) -> None:
     """``Answers``, and the summary of what it found."""
-    path = folder / "answers.json"
+    path = folder / "ranks.json"
     path.write_bytes(content)
-    answers = attempt(lambda: kept_answers(RANKED, folder), str(path))
-    assert answers is None or all(0 <= np.mean(list(answer["better"].values())) <= 1 for answer in answers.done)
+    answers = attempt(lambda: kept_ranks(RANKED, folder), str(path))
+    assert answers is None or all(0 <= np.mean(list(shares.values())) <= 1 for shares in answers.done)
 
 
 def read_video(folder: Path, content: bytes) -> None:

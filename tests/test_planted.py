@@ -13,7 +13,7 @@ from autoderain_jax.errors import InputError
 from autoderain_jax.rivals import ALGORITHMS
 from autoderain_jax.search_space import Supernet
 from experiments import stacked
-from experiments.planted import PlantedConfig, PlantedNet, planted
+from experiments.planted import PlantedConfig, PlantedNet, _Trainer, planted
 
 
 def test_one_layer_is_recovered_by_the_gate_gradient():
@@ -78,16 +78,62 @@ def test_a_folder_goes_on(tmp_path):
     for name, result in unbroken.items():
         np.testing.assert_array_equal(both[name].found, result.found)
         assert both[name].ranks == result.ranks
-    with pytest.raises(InputError, match=r"answers.json is not of these options"):
+    with pytest.raises(InputError, match=r"found.json is not of these options"):
         planted(dataclasses.replace(config, steps=5))
-    path = config.workdir / "answers.json"
+    with pytest.raises(InputError, match=r"ranks.json is not of these options"):
+        planted(dataclasses.replace(config, rank=4))
+
+
+def test_what_was_found_is_ranked_later(tmp_path):
+    plain = PlantedConfig(layers=2, teachers=2, steps=4, size=6, channels=4, workdir=tmp_path / "run")
+    planted(plain)
+    ranking = {"rank": 3, "rank_steps": 2}
+    before = (plain.workdir / "found.json").read_bytes()
+    later = planted(dataclasses.replace(plain, **ranking))
+    assert (plain.workdir / "found.json").read_bytes() == before
+    at_once = planted(dataclasses.replace(plain, **ranking, workdir=None))
+    for name, result in at_once.items():
+        np.testing.assert_array_equal(later[name].found, result.found)
+        assert later[name].ranks == result.ranks
+
+
+@pytest.mark.parametrize(
+    ("name", "damaged"),
+    [
+        ("found.json", [5, [5], [{}], [{"mdarts": [9, 9]}], [{"mdarts": [0]}]]),
+        ("ranks.json", [5, [5], [{}], [{"mdarts": 0.5}], [{"mdarts": 2.0, "true": 0.0}]]),
+    ],
+)
+def test_damaged_answers_are_refused(tmp_path, name, damaged):
+    config = PlantedConfig(
+        layers=2, teachers=1, steps=1, rank=2, rank_steps=1, size=6, channels=4, workdir=tmp_path / "run"
+    )
+    planted(config)
+    path = config.workdir / name
     whole = json.loads(path.read_text())
-    beyond = {"found": {"mdarts": [9, 9], "true": [0, 0]}, "better": {"mdarts": 0.0, "true": 0.0}}
-    ragged = {"found": {"mdarts": [0], "true": [0, 0, 0]}, "better": beyond["better"]}
-    for done in (5, [5], [{"found": {}, "better": {}}], [beyond], [ragged]):
+    for done in damaged:
         path.write_text(json.dumps({**whole, "done": done}))
-        with pytest.raises(InputError, match=r"answers.json is damaged"):
+        with pytest.raises(InputError, match=f"{name} is damaged"):
             planted(config)
+
+
+def test_side_by_side_is_one_after_the_other(monkeypatch):
+    config = PlantedConfig(layers=2, teachers=1, steps=1, rank=6, rank_steps=20, size=6, channels=4)
+    one_by_one = planted(config)
+    values = []
+    train = _Trainer.side_by_side
+
+    def noted(*args):
+        values.append(train(*args))
+        return values[-1]
+
+    monkeypatch.setattr(_Trainer, "side_by_side", noted)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    together = planted(config)
+    (errors,) = values
+    assert len({round(float(error), 6) for error in errors}) > 3
+    for name, result in one_by_one.items():
+        assert together[name].ranks == result.ranks
 
 
 def test_senseless_options_are_named():
