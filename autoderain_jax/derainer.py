@@ -17,7 +17,7 @@ from PIL import Image
 
 from autoderain_jax.blocks import Extent
 from autoderain_jax.candidates import candidate
-from autoderain_jax.model import Model
+from autoderain_jax.model import Model, folder_of
 from autoderain_jax.network import DerainNet
 from autoderain_jax.orientation import upright
 from autoderain_jax.sizes import PRICE, PRICES, Size, Sizes
@@ -27,8 +27,6 @@ MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")
 """Pillow images whose colours RGB of 8 bits holds."""
 Ensemble = Literal[1, 4, 8]
 """How many orientations of an image are restored."""
-PRETRAINED = Path(__file__).parent / "pretrained"
-"""The model that comes with the package."""
 
 
 class Derainer:
@@ -80,12 +78,14 @@ class Derainer:
 
     @classmethod
     def from_pretrained(cls, path: str | Path | None = None, **options: Any) -> Derainer:
-        """Loads the model folder ``path``, by default the model that comes with the package; options as for the class.
+        """Loads a model: a folder, ``best`` for the better of those that come with the package, or None for the faster.
+
+        Options are as for the class.
 
         Raises:
           InputError: the folder is missing, incomplete or of another version.
         """
-        return cls(Model.load(PRETRAINED if path is None else path), **options)
+        return cls(Model.load(folder_of(path)), **options)
 
     def save_pretrained(self, path: str | Path) -> None:
         """Writes the model to a folder: ``weights.safetensors`` and ``model.json``."""

@@ -10,8 +10,8 @@ try:
 except ModuleNotFoundError as error:
     raise ImportError("the Hub needs huggingface_hub: pip install 'autoderain-jax[hub]'") from error
 
-from autoderain_jax.derainer import PRETRAINED, Derainer
-from autoderain_jax.model import Model
+from autoderain_jax.derainer import Derainer
+from autoderain_jax.model import Model, folder_of
 
 FILES = ("model.json", "weights.safetensors")
 """Of a repository, what is downloaded: neither is code."""
@@ -66,17 +66,17 @@ class HubDerainer(ModelHubMixin, Derainer):
         local_files_only: bool = False,
         **options: Any,
     ) -> HubDerainer:
-        """Loads a model folder, or a repository on the Hub; without either, the model that comes with the package.
+        """Loads a model as ``Derainer.from_pretrained`` does, or from a repository on the Hub.
 
         Args:
-          path: the folder, or ``user/name`` of the repository.
+          path: as there, or ``user/name`` of the repository.
           revision, token, cache_dir, force_download, local_files_only: of the download, as for ``snapshot_download``.
           **options: as for ``Derainer``.
 
         Raises:
           InputError: the folder is incomplete or of another version.
         """
-        if path is not None and not Path(path).is_dir():
+        if path is not None and not folder_of(path).is_dir():
             path = snapshot_download(
                 str(path),
                 allow_patterns=list(FILES),
@@ -86,4 +86,4 @@ class HubDerainer(ModelHubMixin, Derainer):
                 force_download=force_download,
                 local_files_only=local_files_only,
             )
-        return cls(Model.load(PRETRAINED if path is None else path), **options)
+        return cls(Model.load(folder_of(path)), **options)

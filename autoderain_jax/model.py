@@ -23,6 +23,10 @@ from autoderain_jax.network import DerainNet, NetworkConfig
 
 FORMAT = "autoderain-model"
 VERSION = 2
+PRETRAINED = Path(__file__).parent / "pretrained"
+"""The model that comes with the package, where none is named."""
+PACKAGED = {"best": PRETRAINED / "best"}
+"""Others that come with it, by name."""
 LARGEST_WINDOW = 4096
 """Pixels: tiles are at least half as large, whatever memory there is."""
 MOST_HEADER = 2**22
@@ -97,10 +101,15 @@ class Model:
     def load(cls, folder: str | Path, weights: bool = True) -> Model:
         """Reads a model folder, all of it or, without starting JAX, its ``model.json`` alone.
 
+        Args:
+          folder: as ``folder_of`` takes it.
+          weights: whether to read them.
+
         Raises:
           InputError: something is missing or does not fit; it is named.
         """
-        path = Path(folder) / "model.json"
+        folder = folder_of(folder)
+        path = folder / "model.json"
         content = read_json(path, "model")
         if not isinstance(content, dict) or content.get("format") != FORMAT or content.get("version") != VERSION:
             raise InputError(f"{path} is not a model of version {VERSION}")
@@ -120,7 +129,15 @@ class Model:
         model = cls(config, genotype, {}, pool_window, training)
         if not weights:
             return model
-        return dataclasses.replace(model, params=_read_weights(Path(folder) / "weights.safetensors", model.network()))
+        return dataclasses.replace(model, params=_read_weights(folder / "weights.safetensors", model.network()))
+
+
+def folder_of(model: str | Path | None) -> Path:
+    """Where a model is: a folder, or by the name ``best``, unless a folder has it, or None, one of the package's."""
+    if model is None:
+        return PRETRAINED
+    folder = Path(model)
+    return PACKAGED.get(str(model), folder) if not folder.is_dir() else folder
 
 
 def _read_weights(path: Path, network: DerainNet) -> Mapping[str, Any]:

@@ -16,9 +16,9 @@ import numpy as np
 
 from autoderain_jax.blocks import Extent, clear
 from autoderain_jax.candidates import candidate
-from autoderain_jax.derainer import PRETRAINED, Derainer
+from autoderain_jax.derainer import Derainer
 from autoderain_jax.errors import InputError
-from autoderain_jax.model import Model
+from autoderain_jax.model import Model, folder_of
 from autoderain_jax.tiles import grid
 from experiments import command
 
@@ -44,7 +44,8 @@ class ExportConfig:
     imports: tuple[str, ...] = ()
     """Python modules to import first, such as ones that add candidates."""
     model: Path | None = None
-    """Model folder, as retraining writes it; without it, the model that comes with the package."""
+    """Model folder, as retraining writes it, or best, the better of the two models that come with the package; without
+    it, the faster."""
 
 
 def export(config: ExportConfig) -> int:
@@ -58,7 +59,7 @@ def export(config: ExportConfig) -> int:
     """
     if config.output.exists():
         raise InputError(f"--output {config.output} exists already")
-    model = Model.load(PRETRAINED if config.model is None else config.model)
+    model = Model.load(folder_of(config.model))
     writer, reader = FORMATS[config.format]
     parent = config.output.resolve().parent
     try:

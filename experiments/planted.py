@@ -433,6 +433,8 @@ def _true_choices(config: PlantedConfig) -> np.ndarray:
 def main() -> None:
     """The command."""
     config = command.parse(PlantedConfig, sys.argv[1:], prog="python -m experiments.planted")
+    # Ranks are decided by small errors, which GPUs would round to three digits.
+    jax.config.update("jax_default_matmul_precision", "float32")
     results = planted(config)
     console = command.console()
     for name, result in results.items():

@@ -28,7 +28,7 @@ from data_pipelines import Pairs
 from data_pipelines.batches import as_floats, batches, origin
 from experiments import command, processes
 from experiments.config import RetrainConfig, open_training, retrain_preset
-from experiments.programs import LOWER, Programs, predict, shapes, tree_bytes
+from experiments.programs import LOWER, Programs, jit_once, predict, shapes, tree_bytes
 from experiments.report import write_retrain_report
 from experiments.workdir import Workdir
 
@@ -67,8 +67,8 @@ def retrain(config: RetrainConfig) -> Model:
     network = DerainNet(config.network, genotype.choices, remat=config.remat)
     optimiser = clipped_adam(config.learning_rate, config.steps, config.gradient_clip)
     given = None if initial is None else layout.place_whole(initial.params)
-    begin = jax.jit(lambda params: first_state(network, optimiser, config, params), out_shardings=layout.whole)
-    first = functools.partial(begin, given)
+    begin = functools.partial(first_state, network, optimiser, config)
+    first = functools.partial(jit_once(begin, out_shardings=layout.whole), given)
     model = Model(config.network, genotype, local(first().params), config.patch, _provenance(config, initial))
     workdir.console.print(
         f"{model.parameters:,} parameters; {len(train)} training pairs, {len(held_out)} held out; {config.steps} steps"
@@ -90,7 +90,7 @@ def retrain(config: RetrainConfig) -> Model:
         stream = batches(train, **drawn, start=start, **options)
         batch = next(stream)
         streams["train"] = itertools.chain([batch], stream)
-        state = layout.shapes(jax.eval_shape(first))
+        state = layout.shapes(jax.eval_shape(begin, given))
         runs = programs.ahead(update, state.params, state.opt_state, [shapes(batch)] * config.accumulate)
         return predict(runs, tree_bytes([state, batch]))
 
@@ -107,6 +107,9 @@ def retrain(config: RetrainConfig) -> Model:
             metrics["held_out_psnr"] = psnr
             if psnr > state.best_psnr:
                 best = jax.tree.map(jnp.copy, params)
+                if workdir.writes:
+                    # For use while training goes on, or is given up.
+                    derainer.with_params(local(best)).model.save(workdir.folder / "model")
                 state = state._replace(best_params=best, best_psnr=layout.place_whole(np.float32(psnr)))
         return state, metrics
 

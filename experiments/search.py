@@ -34,7 +34,7 @@ from data_pipelines import Pairs
 from data_pipelines.batches import as_floats, batches, origin
 from experiments import agreement, command, health, processes
 from experiments.config import SearchConfig, SearchesConfig, open_training, search_preset
-from experiments.programs import LOWER, Programs, predict, tree_bytes
+from experiments.programs import LOWER, Programs, jit_once, predict, tree_bytes
 from experiments.report import write_search_report, write_searches_report
 from experiments.retrain import held_out_psnr
 from experiments.workdir import Workdir
@@ -88,7 +88,7 @@ def build(config: SearchConfig, prices: Rows, layout: Layout | None = None) -> B
         alphas_optimiser = proximal_gradient(rate, config.mode, optax.linear_schedule(0.0, config.pull, config.steps))
     else:
         alphas_optimiser = algorithm.optimiser(rate)
-    params_optimiser = optax.adam(optax.cosine_decay_schedule(config.learning_rate, config.steps))
+    params_optimiser = optax.flatten(optax.adam(optax.cosine_decay_schedule(config.learning_rate, config.steps)))
     programs = Programs(layout)
     search = algorithm.build(
         loss_on,
@@ -262,7 +262,7 @@ class _Run:
 
     def first_state(self) -> SearchState:
         """Where the search starts."""
-        return jax.jit(self._built.first_state, out_shardings=self._layout.whole)(self._key)
+        return jit_once(self._built.first_state, out_shardings=self._layout.whole)(self._key)
 
     def batches_from(self, start: int) -> str:
         """Opens the streams at a step, compiles the steps, and returns what memory they will take."""

@@ -21,8 +21,13 @@ from tests.samples import random_genotype, write_pairs
 
 @pytest.fixture(scope="session", autouse=True)
 def compilation_cache(tmp_path_factory):
-    """Compiles each program once for all tests of a process."""
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
+    """Compiles each program once for all tests, whichever worker runs them."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    jax.config.update("jax_compilation_cache_dir", str(folder / "compiled"))
+    # With a limit to its size JAX locks the folder, so that no worker reads a program while another writes it.
+    jax.config.update("jax_compilation_cache_max_size", 2**33)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 

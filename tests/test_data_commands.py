@@ -10,7 +10,7 @@ import chex
 import pytest
 from PIL import Image
 
-from autoderain_jax.derainer import PRETRAINED
+from autoderain_jax.model import PRETRAINED
 from data_pipelines import audit, open_pairs
 from experiments import evaluate, retrain, search
 from experiments.benchmark import __main__ as benchmark

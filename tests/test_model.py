@@ -22,6 +22,7 @@ from autoderain_jax import Derainer, InputError, Model
 from autoderain_jax.checkpoints import Checkpoints
 from autoderain_jax.cost import macs, relative_cost
 from autoderain_jax.genotype import Genotype, one_hot_gates, uniform
+from autoderain_jax.model import folder_of
 from autoderain_jax.network import DerainNet, NetworkConfig, open_choices
 from autoderain_jax.search_space import initial_alphas
 from tests.samples import random_genotype
@@ -284,6 +285,7 @@ def test_models_go_to_the_hub_and_come_from_it(model, tmp_path, monkeypatch):
     assert loaded.ensemble == 4
     assert loaded.model.id == model.id
     assert hub.HubDerainer.from_pretrained().model.id == Derainer.from_pretrained().model.id
+    assert hub.HubDerainer.from_pretrained("best").model.id == Model.load("best").id
     np.testing.assert_array_equal(Derainer(loaded.model)(image), expected)
 
 
@@ -306,10 +308,22 @@ def test_a_model_is_pushed_to_the_hub_with_its_card(model, tmp_path, monkeypatch
     assert Model.load(sent).id == model.id
 
 
+def test_models_of_the_package_have_names(tmp_path, monkeypatch):
+    best = Model.load("best")
+    assert best.id != Model.load(folder_of(None)).id
+    assert Derainer.from_pretrained("best").model.id == best.id
+    # A folder of that name comes first.
+    monkeypatch.chdir(tmp_path)
+    Model.load(folder_of(None)).save("best")
+    assert Model.load("best").id != best.id
+    with pytest.raises(InputError, match=r"bestest/model.json"):
+        Model.load("bestest")
+
+
 def test_a_description_is_read_before_processes_have_met():
     """Which they must before JAX knows its devices."""
     code = (
-        "from autoderain_jax import Model; from autoderain_jax.derainer import PRETRAINED\n"
+        "from autoderain_jax import Model; from autoderain_jax.model import PRETRAINED\n"
         "from jax._src import xla_bridge\n"
         "assert Model.load(PRETRAINED, weights=False).config.blocks\n"
         "assert not xla_bridge._backends"

@@ -29,6 +29,7 @@ def test_retrain_writes_a_model_and_resumes_exactly(retrain_config, genotype, mo
         interrupt_at(patch, retrain, 4)
         with pytest.raises(KeyboardInterrupt):
             retrain.retrain(broken)
+    assert Model.load(broken.workdir / "model").genotype == genotype, "the best so far can be used"
     chex.assert_trees_all_equal(retrain.retrain(broken).params, model.params)
     assert (broken.workdir / "metrics.jsonl").read_text() == (folder / "metrics.jsonl").read_text()
 

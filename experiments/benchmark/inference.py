@@ -26,7 +26,7 @@ from autoderain_jax.network import DerainNet
 from experiments import command
 from experiments.benchmark.timing import in_turn, on_accelerator, product_flops, write_trace
 from experiments.config import Preset, search_preset
-from experiments.programs import Program, tree_bytes
+from experiments.programs import Program, jit_once, tree_bytes
 
 SIZES = ("481x321", "1920x1080", "3840x2160")
 
@@ -123,7 +123,7 @@ def _random(preset: Preset) -> Model:
     genotype = uniform(training.network, HAND_MADE)
     network = DerainNet(training.network, genotype.choices)
     side = 2 * training.network.stride
-    params = jax.jit(network.init)(jax.random.key(0), jnp.zeros((1, side, side, 3)))["params"]
+    params = jit_once(network.init)(jax.random.key(0), jnp.zeros((1, side, side, 3)))["params"]
     return Model(training.network, genotype, params, training.patch)
 
 

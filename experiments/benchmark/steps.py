@@ -18,7 +18,7 @@ from autoderain_jax.network import DerainNet, NetworkConfig
 from autoderain_jax.rivals import AlgorithmName, Kernels
 from data_pipelines.batches import as_floats
 from experiments.config import Preset, RetrainConfig, SearchConfig, TrainingConfig, search_preset
-from experiments.programs import Programs, Run, tree_bytes
+from experiments.programs import Programs, Run, jit_once, tree_bytes
 from experiments.retrain import clipped_adam, first_state, train_step
 from experiments.search import build
 
@@ -152,7 +152,7 @@ class Step:
     def __call__(self) -> Any:
         """Runs the step on the state that it left."""
         if self._state is None:
-            self._state = jax.jit(self._first_state)()
+            self._state = jit_once(self._first_state)()
         self._state, _ = self._advance(self._state)
         return self._state
 
