@@ -17,7 +17,7 @@ from PIL import Image
 
 from autoderain_jax.blocks import Extent
 from autoderain_jax.candidates import candidate
-from autoderain_jax.model import Model, folder_of
+from autoderain_jax.model import Model
 from autoderain_jax.network import DerainNet
 from autoderain_jax.orientation import upright
 from autoderain_jax.sizes import PRICE, PRICES, Size, Sizes
@@ -85,7 +85,7 @@ class Derainer:
         Raises:
           InputError: the folder is missing, incomplete or of another version.
         """
-        return cls(Model.load(folder_of(path)), **options)
+        return cls(Model.load(path), **options)
 
     def save_pretrained(self, path: str | Path) -> None:
         """Writes the model to a folder: ``weights.safetensors`` and ``model.json``."""

@@ -86,4 +86,4 @@ class HubDerainer(ModelHubMixin, Derainer):
                 force_download=force_download,
                 local_files_only=local_files_only,
             )
-        return cls(Model.load(folder_of(path)), **options)
+        return cls(Model.load(path), **options)

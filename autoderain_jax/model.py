@@ -98,7 +98,7 @@ class Model:
         replace_file(folder / "model.json", json.dumps(content, indent=2) + "\n")
 
     @classmethod
-    def load(cls, folder: str | Path, weights: bool = True) -> Model:
+    def load(cls, folder: str | Path | None, weights: bool = True) -> Model:
         """Reads a model folder, all of it or, without starting JAX, its ``model.json`` alone.
 
         Args:
@@ -133,11 +133,11 @@ class Model:
 
 
 def folder_of(model: str | Path | None) -> Path:
-    """Where a model is: a folder, or by the name ``best``, unless a folder has it, or None, one of the package's."""
+    """Where a model is: the folder itself; of the package's, ``best`` by its name, unless a folder has it; or None."""
     if model is None:
         return PRETRAINED
     folder = Path(model)
-    return PACKAGED.get(str(model), folder) if not folder.is_dir() else folder
+    return folder if folder.is_dir() else PACKAGED.get(str(model), folder)
 
 
 def _read_weights(path: Path, network: DerainNet) -> Mapping[str, Any]:

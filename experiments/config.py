@@ -214,9 +214,9 @@ class RetrainConfig(TrainingConfig):
     """Required, or --initial-model: the genotype file that a search wrote. The data of that search are the default of
     --data, and without --preset so are its preset and network."""
     initial_model: Path | None = None
-    """Fine-tuning: the model folder whose weights are trained further, instead of --genotype, on --data. Genotype and
-    network are the model's, and so are the defaults of --preset and --patch. If nothing scores better on the images
-    held out, the result is that model."""
+    """Fine-tuning: the model folder, or best, whose weights are trained further, instead of --genotype, on --data.
+    Genotype and network are the model's, and so are the defaults of --preset and --patch. If nothing scores better on
+    the images held out, the result is that model."""
     gradient_clip: float = 0.01
     """Norm to which longer gradients are shortened, as a single one can undo a training; 0: never."""
     held_out: float = 0.05

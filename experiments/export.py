@@ -18,7 +18,7 @@ from autoderain_jax.blocks import Extent, clear
 from autoderain_jax.candidates import candidate
 from autoderain_jax.derainer import Derainer
 from autoderain_jax.errors import InputError
-from autoderain_jax.model import Model, folder_of
+from autoderain_jax.model import Model
 from autoderain_jax.tiles import grid
 from experiments import command
 
@@ -59,7 +59,7 @@ def export(config: ExportConfig) -> int:
     """
     if config.output.exists():
         raise InputError(f"--output {config.output} exists already")
-    model = Model.load(folder_of(config.model))
+    model = Model.load(config.model)
     writer, reader = FORMATS[config.format]
     parent = config.output.resolve().parent
     try:

@@ -22,7 +22,6 @@ from autoderain_jax import Derainer, InputError, Model
 from autoderain_jax.checkpoints import Checkpoints
 from autoderain_jax.cost import macs, relative_cost
 from autoderain_jax.genotype import Genotype, one_hot_gates, uniform
-from autoderain_jax.model import folder_of
 from autoderain_jax.network import DerainNet, NetworkConfig, open_choices
 from autoderain_jax.search_space import initial_alphas
 from tests.samples import random_genotype
@@ -310,11 +309,11 @@ def test_a_model_is_pushed_to_the_hub_with_its_card(model, tmp_path, monkeypatch
 
 def test_models_of_the_package_have_names(tmp_path, monkeypatch):
     best = Model.load("best")
-    assert best.id != Model.load(folder_of(None)).id
+    assert best.id != Model.load(None).id
     assert Derainer.from_pretrained("best").model.id == best.id
     # A folder of that name comes first.
     monkeypatch.chdir(tmp_path)
-    Model.load(folder_of(None)).save("best")
+    Model.load(None).save("best")
     assert Model.load("best").id != best.id
     with pytest.raises(InputError, match=r"bestest/model.json"):
         Model.load("bestest")
