@@ -219,6 +219,9 @@ class RetrainConfig(TrainingConfig):
     the images held out, the result is that model."""
     gradient_clip: float = 0.01
     """Norm to which longer gradients are shortened, as a single one can undo a training; 0: never."""
+    ema: float = 0.0
+    """Decay of an exponential moving average of the weights, which is then what is scored and kept, such as 0.999; 0:
+    the weights themselves."""
     held_out: float = 0.05
     """Share of the training images held out, whole, to choose the best weights; a part of the search's."""
     validations: int = 10
@@ -231,6 +234,8 @@ class RetrainConfig(TrainingConfig):
             raise InputError(f"--validations must be at least 1, not {self.validations}")
         if not 0 <= self.gradient_clip < math.inf:
             raise InputError(f"--gradient-clip must not be negative, not {self.gradient_clip}")
+        if not 0 <= self.ema < 1:
+            raise InputError(f"--ema must be in [0, 1), not {self.ema}")
 
 
 def open_training(config: TrainingConfig) -> tuple[Pairs, Pairs]:

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.flatten_util import ravel_pytree
 
 from autoderain_jax.derainer import Derainer
 from autoderain_jax.errors import InputError, shown
@@ -31,6 +32,13 @@ from experiments.config import RetrainConfig, open_training, retrain_preset
 from experiments.programs import LOWER, Programs, jit_once, predict, shapes, tree_bytes
 from experiments.report import write_retrain_report
 from experiments.workdir import Workdir
+
+
+class MeanState(NamedTuple):
+    """State of ``running_mean``: the number of updates done, and the mean of what they gave."""
+
+    count: jax.Array
+    mean: Any
 
 
 class TrainState(NamedTuple):
@@ -65,7 +73,7 @@ def retrain(config: RetrainConfig) -> Model:
         inputs["initial_model"] = initial.id
     workdir = Workdir(config.workdir, config, "retrain", **inputs)
     network = DerainNet(config.network, genotype.choices, remat=config.remat)
-    optimiser = clipped_adam(config.learning_rate, config.steps, config.gradient_clip)
+    optimiser = clipped_adam(config.learning_rate, config.steps, config.gradient_clip, config.ema)
     given = None if initial is None else layout.place_whole(initial.params)
     begin = functools.partial(first_state, network, optimiser, config)
     first = functools.partial(jit_once(begin, out_shardings=layout.whole), given)
@@ -103,13 +111,14 @@ def retrain(config: RetrainConfig) -> Model:
             workdir.console.print(f"before: held-out PSNR (y-matlab) {psnr:.2f} dB")
             state = state._replace(best_psnr=layout.place_whole(np.float32(psnr)))
         if step + 1 in due:
-            psnr = held_out_psnr(derainer.with_params(local(params)), held_out)
+            best = averaged(params, opt_state)
+            candidate = derainer.with_params(local(best))
+            psnr = held_out_psnr(candidate, held_out)
             metrics["held_out_psnr"] = psnr
             if psnr > state.best_psnr:
-                best = jax.tree.map(jnp.copy, params)
                 if workdir.writes:
                     # For use while training goes on, or is given up.
-                    derainer.with_params(local(best)).model.save(workdir.folder / "model")
+                    candidate.model.save(workdir.folder / "model")
                 state = state._replace(best_params=best, best_psnr=layout.place_whole(np.float32(psnr)))
         return state, metrics
 
@@ -149,11 +158,41 @@ def start_of(config: RetrainConfig) -> tuple[Genotype, Model | None]:
     return initial.genotype, initial
 
 
-def clipped_adam(learning_rate: float, steps: int, clip: float) -> optax.GradientTransformation:
-    """Adam along gradients no longer than ``clip``, unless it is 0, at a rate that falls to zero along a cosine."""
-    adam = optax.adam(optax.cosine_decay_schedule(learning_rate, steps))
+def clipped_adam(learning_rate: float, steps: int, clip: float, ema: float = 0.0) -> optax.GradientTransformation:
+    """Adam along gradients no longer than ``clip``, at a rate that falls to zero along a cosine.
+
+    Without clipping if ``clip`` is 0, and with ``running_mean`` of the weights unless ``ema`` is.
+    """
+    parts = [optax.clip_by_global_norm(clip)] if clip else []
+    parts.append(optax.adam(optax.cosine_decay_schedule(learning_rate, steps)))
+    if ema:
+        parts.append(running_mean(ema))
     # Flattened: hundreds of small operations would keep an accelerator waiting for the host.
-    return optax.flatten(optax.chain(optax.clip_by_global_norm(clip), adam) if clip else adam)
+    return optax.flatten(optax.chain(*parts))
+
+
+def running_mean(decay: float) -> optax.GradientTransformation:
+    """Ends a chain of transforms: keeps an exponential moving average of the parameters, and leaves updates alone.
+
+    The decay is ``(1 + t) / (10 + t)`` at update ``t`` until it reaches ``decay``, so that early weights, which are far
+    off, do not stay in it for long.
+    """
+
+    def init(params: Any) -> MeanState:
+        return MeanState(jnp.zeros((), jnp.int32), jax.tree.map(jnp.copy, params))
+
+    def update(updates: Any, state: MeanState, params: Any) -> tuple[Any, MeanState]:
+        keep = jnp.minimum(decay, (1.0 + state.count) / (10.0 + state.count))
+        mean = optax.incremental_update(optax.apply_updates(params, updates), state.mean, 1.0 - keep)
+        return updates, MeanState(state.count + 1, mean)
+
+    return optax.GradientTransformation(init, update)
+
+
+def averaged(params: Any, opt_state: Any) -> Any:
+    """A copy of the weights, or the mean of them that ``clipped_adam`` keeps, if it does."""
+    means = [part.mean for part in opt_state if isinstance(part, MeanState)]
+    return ravel_pytree(params)[1](means[0]) if means else jax.tree.map(jnp.copy, params)
 
 
 def first_state(
@@ -244,6 +283,7 @@ def _provenance(config: RetrainConfig, initial: Model | None) -> dict[str, Any]:
         "patch",
         "learning_rate",
         "gradient_clip",
+        "ema",
         "loss",
         "held_out",
     )

@@ -12,7 +12,8 @@ from PIL import Image
 
 from autoderain_jax.candidates import CANDIDATES
 from data_pipelines import audit
-from experiments import command, derain, evaluate, planted, retrain, search
+from experiments import command, derain, evaluate, retrain, search
+from experiments.planted import __main__ as planted
 from tests.running import run
 
 

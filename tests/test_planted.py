@@ -12,8 +12,9 @@ import pytest
 from autoderain_jax.errors import InputError
 from autoderain_jax.rivals import ALGORITHMS
 from autoderain_jax.search_space import Supernet
-from experiments import stacked
-from experiments.planted import PlantedConfig, PlantedNet, _Trainer, planted
+from experiments.planted import PlantedConfig, planted, stacked
+from experiments.planted.ranking import Trainer
+from experiments.planted.teachers import PlantedNet
 
 
 def test_one_layer_is_recovered_by_the_gate_gradient():
@@ -121,13 +122,13 @@ def test_side_by_side_is_one_after_the_other(monkeypatch):
     config = PlantedConfig(layers=2, teachers=1, steps=1, rank=6, rank_steps=20, size=6, channels=4)
     one_by_one = planted(config)
     values = []
-    train = _Trainer.side_by_side
+    train = Trainer.side_by_side
 
     def noted(*args):
         values.append(train(*args))
         return values[-1]
 
-    monkeypatch.setattr(_Trainer, "side_by_side", noted)
+    monkeypatch.setattr(Trainer, "side_by_side", noted)
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     together = planted(config)
     (errors,) = values

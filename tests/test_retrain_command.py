@@ -16,6 +16,7 @@ from tests.running import interrupt_at, run
 
 
 def test_retrain_writes_a_model_and_resumes_exactly(retrain_config, genotype, monkeypatch, tmp_path):
+    retrain_config = dataclasses.replace(retrain_config, ema=0.9)
     model = retrain.retrain(retrain_config)
     assert model.genotype == genotype
     folder = retrain_config.workdir
@@ -68,6 +69,8 @@ def test_a_model_is_trained_further(retrain_config, genotype, monkeypatch, capfd
     assert run(monkeypatch, capfd, retrain, "--initial-model", folder, "--help")[0] == 0
     code, _, err = run(monkeypatch, capfd, retrain, *options, "--gradient-clip", "inf")
     assert (code, "--gradient-clip must not be negative, not inf" in err) == (2, True)
+    code, _, err = run(monkeypatch, capfd, retrain, *options, "--ema", 1)
+    assert (code, "--ema must be in [0, 1), not 1.0" in err) == (2, True)
     # The folder goes on only from the weights that it began with.
     dataclasses.replace(before, params=jax.tree.map(lambda leaf: leaf + np.float32(0.1), before.params)).save(folder)
     code, _, err = run(monkeypatch, capfd, retrain, *options)
@@ -83,6 +86,23 @@ def test_a_gradient_that_is_too_long_is_shortened():
 
     np.testing.assert_allclose(first_moment(0.01), [0.1 * 0.006, 0.1 * 0.008, 0, 0], rtol=1e-5)
     np.testing.assert_allclose(first_moment(0.0), [0.3, 0.4, 0, 0], rtol=1e-5)
+
+
+def test_what_is_kept_is_the_running_mean_of_the_weights():
+    params = {"a": jnp.array([3.0, 4.0]), "b": jnp.ones((2, 1))}
+    optimiser = retrain.clipped_adam(0.1, 30, 0.0, ema=0.5)
+    state = optimiser.init(params)
+    mean = params
+    for t in range(12):
+        gradient = optax.tree_utils.tree_add(params, -t)
+        updates, state = optimiser.update(gradient, state, params)
+        params = optax.apply_updates(params, updates)
+        decay = min(0.5, (1 + t) / (10 + t))
+        mean = jax.tree.map(lambda old, new, d=decay: d * old + (1 - d) * new, mean, params)
+    chex.assert_trees_all_close(retrain.averaged(params, state), mean, rtol=1e-6)
+    assert abs(float(mean["a"][0] - params["a"][0])) > 0.05, "they differ"
+    without = retrain.clipped_adam(0.1, 30, 0.0)
+    chex.assert_trees_all_equal(retrain.averaged(params, without.init(params)), params)
 
 
 def test_training_reduces_the_loss(retrain_config, genotype):

@@ -1,4 +1,4 @@
-"""The network of ``experiments.planted`` for many short trainings: the same function, in fewer and faster operations.
+"""The planted network for many short trainings: the same function, in fewer and faster operations.
 
 The time of so small a step is that of its many operations rather than of arithmetic. So layers are stacked, that all
 their kernels are summed at once, and kernels' gradients are matrix products, faster at this size than what XLA makes of
