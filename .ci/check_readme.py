@@ -1,4 +1,4 @@
-"""Checks that every relative link in README and docs leads somewhere, and that every command there has its options."""
+"""Checks README, docs and model cards: every relative link leads somewhere, and every command has its options."""
 
 import re
 import shlex
@@ -8,7 +8,8 @@ from pathlib import Path
 
 root = Path(__file__).parent.parent
 problems, links, commands = [], [], []
-for page in (root / "README.md", *sorted((root / "docs").glob("*.md"))):
+pages = [path for folder in ("docs", "autoderain_jax") for path in sorted((root / folder).rglob("*.md"))]
+for page in (root / "README.md", *pages):
     text = page.read_text()
     found = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)|(?:src|href)=\"([^\"#:]+)\"", text)
     links += found
@@ -29,10 +30,10 @@ for module, rest in commands:
         problems.append(f"python -m {' '.join(name)} --help fails")
         continue
     for word in words:
-        if word.startswith("--") and word not in helps[name]:
+        if word.startswith("--") and not re.search(rf"{word}(?![\w-])", helps[name]):
             problems.append(f"python -m {' '.join(name)} has no option {word}")
 
 if not links or not commands:
     problems.append("found no links or no commands to check")
-print("\n".join(problems) or f"README and docs: {len(links)} links and {len(commands)} commands checked")
+print("\n".join(problems) or f"README, docs and cards: {len(links)} links and {len(commands)} commands checked")
 sys.exit(bool(problems))

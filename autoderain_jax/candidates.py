@@ -153,8 +153,25 @@ Candidate = Convolution | Function
 @functools.cache
 def _module_costs(function: Function, in_features: int, features: int) -> tuple[int, int]:
     weights = jax.eval_shape(lambda rng: function.init(rng, in_features, features), jax.random.key(0))
-    analysis = jax.jit(function.apply).lower(weights, jnp.zeros((1, 16, 16, in_features))).cost_analysis()
-    return round(analysis["flops"] / 2 / 16**2), sum(leaf.size for leaf in jax.tree.leaves(weights))
+    macs = counted_macs(function.apply, weights, jax.ShapeDtypeStruct((1, 16, 16, in_features), jnp.float32))
+    return round(macs / 16**2), sum(leaf.size for leaf in jax.tree.leaves(weights))
+
+
+def counted_macs(function: Callable[..., Any], *args: Any) -> float:
+    """Multiply-accumulates of a function of arrays, or of shapes: half of what XLA counts as operations for a CPU."""
+    with jax.default_device(counting_device()):
+        return jax.jit(function).lower(*args).cost_analysis()["flops"] / 2
+
+
+def counting_device() -> jax.Device:
+    """The CPU, as accelerators' plugins do not count; raises ``InputError`` if ``JAX_PLATFORMS`` leaves it out."""
+    try:
+        return jax.local_devices(backend="cpu")[0]
+    except RuntimeError:
+        raise InputError(
+            f"JAX_PLATFORMS={jax.config.jax_platforms} leaves out the CPU, on which multiply-accumulates are counted: "
+            f"set it to {jax.config.jax_platforms},cpu"
+        ) from None
 
 
 CANDIDATES: dict[str, Candidate] = {

@@ -6,7 +6,7 @@ import contextlib
 import errno
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -70,12 +70,30 @@ def writing(path: Path) -> Iterator[None]:
 
 def replace_file(path: Path, text: str) -> None:
     """Writes a file whole or not at all, even if the machine stops; raises ``InputError`` as ``writing`` does."""
-    partial = path.with_name(path.name + ".partial")
-    with writing(path):
-        partial.write_text(text)
-        flush(partial)
-        partial.replace(path)
-        flush(path.parent)
+    replace_files({path: text.encode()})
+
+
+def replace_files(contents: Mapping[Path, bytes]) -> None:
+    """The same for files of one folder that belong together: where the last is, all are of one write.
+
+    Nothing is replaced before all are on the disk, so that a full one leaves what was there.
+    """
+    for path, content in contents.items():
+        with writing(path):
+            partial = _partial(path)
+            partial.write_bytes(content)
+            flush(partial)
+    *others, last = contents
+    with writing(last):
+        if others:
+            last.unlink(missing_ok=True)
+        for path in contents:
+            _partial(path).replace(path)
+        flush(last.parent)
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(path.name + ".partial")
 
 
 def flush(path: Path) -> None:

@@ -17,7 +17,7 @@ import safetensors.numpy
 from safetensors import SafetensorError
 
 from autoderain_jax.errors import InputError, in_short, shown
-from autoderain_jax.files import flush, read_json, replace_file, writing
+from autoderain_jax.files import read_json, replace_files, writing
 from autoderain_jax.genotype import Genotype
 from autoderain_jax.network import DerainNet, NetworkConfig
 
@@ -25,8 +25,8 @@ FORMAT = "autoderain-model"
 VERSION = 2
 PRETRAINED = Path(__file__).parent / "pretrained"
 """The model that comes with the package, where none is named."""
-PACKAGED = {"best": PRETRAINED / "best"}
-"""Others that come with it, by name."""
+PACKAGED = {"fast": PRETRAINED, "best": PRETRAINED / "best"}
+"""All that come with it, by name."""
 LARGEST_WINDOW = 4096
 """Pixels: tiles are at least half as large, whatever memory there is."""
 MOST_HEADER = 2**22
@@ -71,21 +71,15 @@ class Model:
         return digest.hexdigest()[:16]
 
     def save(self, folder: str | Path) -> None:
-        """Writes the folder; ``model.json`` last, so that a folder with one is whole.
+        """Writes the folder, in which a model may be; where there is a ``model.json``, it is whole.
 
         Raises:
           InputError: a file cannot be written; it is named.
         """
         folder = Path(folder)
-        weights = folder / "weights.safetensors"
         flat = flax.traverse_util.flatten_dict(jax.tree.map(np.asarray, self.params), sep="/")
-        with writing(weights):
+        with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            # Weights of one model beside the description of another must never look whole.
-            (folder / "model.json").unlink(missing_ok=True)
-            # Written by ourselves, it can be read by whom files of the user can.
-            weights.write_bytes(safetensors.numpy.save(flat))
-            flush(weights)
         content = {
             "format": FORMAT,
             "version": VERSION,
@@ -95,7 +89,9 @@ class Model:
             "training": dict(self.training),
             "genotype": json.loads(self.genotype.to_json()),
         }
-        replace_file(folder / "model.json", json.dumps(content, indent=2) + "\n")
+        # Written by ourselves, weights can be read by whom files of the user can.
+        weights, description = safetensors.numpy.save(flat), json.dumps(content, indent=2) + "\n"
+        replace_files({folder / "weights.safetensors": weights, folder / "model.json": description.encode()})
 
     @classmethod
     def load(cls, folder: str | Path | None, weights: bool = True) -> Model:
@@ -133,7 +129,7 @@ class Model:
 
 
 def folder_of(model: str | Path | None) -> Path:
-    """Where a model is: the folder itself; of the package's, ``best`` by its name, unless a folder has it; or None."""
+    """Where a model is: the folder itself, or, unless a folder has this name, one in ``PACKAGED``; None: ``fast``."""
     if model is None:
         return PRETRAINED
     folder = Path(model)

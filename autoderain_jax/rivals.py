@@ -156,13 +156,23 @@ def softmax(alphas: Any) -> Any:
     return jax.tree.map(jax.nn.softmax, alphas)
 
 
+def share_of_row(alphas: Any) -> Any:
+    """Every row of a tree, of alphas in [0, 1], divided by its sum; level where that is zero."""
+
+    def share(rows: jax.Array) -> jax.Array:
+        total = rows.sum(-1, keepdims=True)
+        return jnp.where(total > 0, rows / jnp.where(total > 0, total, 1.0), 1.0 / rows.shape[-1])
+
+    return jax.tree.map(share, alphas)
+
+
 def adam(learning_rate: optax.ScalarOrSchedule) -> optax.GradientTransformation:
     """Adam with the momentum that DARTS and ProxylessNAS use for alphas."""
     return optax.adam(learning_rate, b1=0.5)
 
 
 AlgorithmName = Literal["mdarts", "darts", "folded", "nasp", "proxyless", "random"]
-Kernels = Literal["shared", "own"]
+KernelKind = Literal["shared", "own"]
 
 
 class Algorithm(NamedTuple):
@@ -194,7 +204,7 @@ class Algorithm(NamedTuple):
         """Whether its steps are a plain network's, between small ones: MDARTS with shared kernels."""
         return self.relaxed is not None and self.supernet == Supernet()
 
-    def with_kernels(self, kernels: Kernels | None) -> Algorithm:
+    def with_kernels(self, kernels: KernelKind | None) -> Algorithm:
         """The same with shared kernels or weights of their own; None leaves it as it is."""
         if kernels is None:
             return self
@@ -245,7 +255,7 @@ ALGORITHMS: dict[AlgorithmName, Algorithm] = {
     "mdarts": Algorithm(mdarts, proximal_gradient, Supernet(), 6e-3, relaxed=0.9, head_start=0.4),
     "darts": Algorithm(darts, adam, MIXED, 3e-3, preference=softmax),
     "folded": Algorithm(darts, adam, Supernet(), 3e-3, preference=softmax),
-    "nasp": Algorithm(mdarts, box_gradient, ALONE, 6e-3, gates_executor="output"),
+    "nasp": Algorithm(mdarts, box_gradient, ALONE, 6e-3, gates_executor="output", preference=share_of_row),
     "proxyless": Algorithm(proxyless, adam, ALONE, 6e-3, preference=softmax),
     "random": Algorithm(random, proximal_gradient, ALONE, 0.0),
 }

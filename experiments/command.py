@@ -80,10 +80,6 @@ def run(main: Callable[[], int | None], lower: str = "") -> None:
         # File names need not be of any encoding.
         with contextlib.suppress(AttributeError):
             stream.reconfigure(errors="backslashreplace")
-    platforms = jax.config.jax_platforms
-    if platforms and "cpu" not in platforms.split(","):
-        # Multiply-accumulates are counted there; what is computed is computed on the first.
-        jax.config.update("jax_platforms", f"{platforms},cpu")
     try:
         code = _told(main, lower)
     except BaseException:

@@ -16,7 +16,7 @@ from autoderain_jax.genotype import one_hot_gates, uniform
 from autoderain_jax.losses import parse_loss
 from autoderain_jax.model import LARGEST_WINDOW
 from autoderain_jax.network import NetworkConfig, open_choices
-from autoderain_jax.rivals import ALGORITHMS, Algorithm, AlgorithmName, Kernels
+from autoderain_jax.rivals import ALGORITHMS, Algorithm, AlgorithmName, KernelKind
 from autoderain_jax.search_space import Rows, leaning_alphas
 from data_pipelines import BUILTIN, Pairs, open_pairs
 from data_pipelines.batches import Stream
@@ -115,7 +115,7 @@ class SearchConfig(TrainingConfig):
     """How to search: mdarts; darts (first order, a softmax mixture of all candidates); folded (such a mixture, folded
     into one convolution); nasp (every candidate in the gate step); proxyless (two sampled paths); random (best of many
     paths)."""
-    kernels: Kernels | None = None
+    kernels: KernelKind | None = None
     """Weights of linear candidates: shared (projections of one kernel) or own. Default: as the algorithm has them."""
     relaxed: float | None = None
     """Of mdarts: share of the steps in which gates are the alphas themselves; in the others they are binary, and the
@@ -214,7 +214,7 @@ class RetrainConfig(TrainingConfig):
     """Required, or --initial-model: the genotype file that a search wrote. The data of that search are the default of
     --data, and without --preset so are its preset and network."""
     initial_model: Path | None = None
-    """Fine-tuning: the model folder, or best, whose weights are trained further, instead of --genotype, on --data.
+    """Fine-tuning: the model, a folder, fast or best, whose weights are trained further on --data, without --genotype.
     Genotype and network are the model's, and so are the defaults of --preset and --patch. If nothing scores better on
     the images held out, the result is that model."""
     gradient_clip: float = 0.01

@@ -26,8 +26,8 @@ class DemoConfig:
     imports: tuple[str, ...] = ()
     """Python modules to import first, such as ones that add candidates."""
     model: Path | None = None
-    """Model folder, as retraining writes it, or best, the better of the two models that come with the package; without
-    it, the faster."""
+    """Model folder, as retraining writes it, or one of the two models that come with the package: fast, which is the
+    default, or best."""
     ensemble: Ensemble = 1
     """How many orientations to restore, and take the mean of: 4 (as it is, mirrored, upside down and both) is a little
     better, four times as slow; 8 turns it, too, which is for networks that were trained on rain from all sides."""

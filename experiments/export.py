@@ -44,8 +44,8 @@ class ExportConfig:
     imports: tuple[str, ...] = ()
     """Python modules to import first, such as ones that add candidates."""
     model: Path | None = None
-    """Model folder, as retraining writes it, or best, the better of the two models that come with the package; without
-    it, the faster."""
+    """Model folder, as retraining writes it, or one of the two models that come with the package: fast, which is the
+    default, or best."""
 
 
 def export(config: ExportConfig) -> int:

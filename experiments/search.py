@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from autoderain_jax.candidates import candidate
+from autoderain_jax.candidates import candidate, counting_device
 from autoderain_jax.cost import PRICES, macs, network_macs, relative_cost
 from autoderain_jax.derainer import Derainer
 from autoderain_jax.errors import InputError
@@ -187,6 +187,8 @@ def searches(config: SearchesConfig) -> None:
     if config.seeds == 1 and not config.cost_weights:
         search(SearchConfig(**plain))
         return
+    # What the table of all needs is missed now rather than when they are done.
+    counting_device()
     workdir = Workdir(config.workdir, config, "searches")
     weights = config.cost_weights or (config.cost_weight,)
     rows, genotypes = [], []

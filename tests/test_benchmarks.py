@@ -11,13 +11,12 @@ from autoderain_jax.errors import InputError
 from autoderain_jax.genotype import uniform
 from experiments.benchmark import inference as inference_module
 from experiments.benchmark import steps, timing
-from experiments.benchmark import training as training_module
 from experiments.benchmark.inference import InferenceConfig, inference
 from experiments.benchmark.memory import MemoryConfig, memory
 from experiments.benchmark.speed import SpeedConfig, speed
 from experiments.benchmark.timing import ratio
 from experiments.benchmark.training import TrainingConfig, training
-from experiments.config import SearchConfig, retrain_preset
+from experiments.config import SearchConfig
 from experiments.programs import Programs, predict
 
 
@@ -67,6 +66,18 @@ def test_speed_runs_every_step_in_turn(capsys):
     assert rows[0]["ratio_to_single"] == 1.0
 
 
+def test_steps_are_those_of_the_network_that_a_genotype_was_searched_with(tmp_path, network_config):
+    network = dataclasses.replace(network_config, width=7, blocks=(1,))
+    found = uniform(network, "conv3x3")
+    path = tmp_path / "genotype.json"
+    dataclasses.replace(found, origin={"network": dataclasses.asdict(network)}).save(path)
+    (setting,) = steps.settings(MemoryConfig(genotype=path, dtype="bfloat16"))
+    assert setting.config.network == dataclasses.replace(network, dtype="bfloat16")
+    found.save(path)
+    with pytest.raises(InputError, match=r"genotype\.json does not fit a network with blocks \(1, 1\)"):
+        next(steps.settings(MemoryConfig(genotype=path)))
+
+
 def test_ratio_is_the_median_over_rounds_with_its_interval():
     base = [1.0] * 25
     measured = [1.0 + i / 100 for i in range(25)]
@@ -102,12 +113,11 @@ def test_actions_are_queued_on_an_accelerator_alone(monkeypatch):
     assert len(began) == 1 + timing.QUEUED
 
 
-def test_training_tells_what_each_step_costs_and_traces_it(monkeypatch, capsys, tmp_path, network_config):
+def test_training_tells_what_each_step_costs_and_traces_it(capsys, tmp_path, network_config):
     # Of a single level, which compiles faster than the preset's two.
     network = dataclasses.replace(network_config, width=12, blocks=(1,))
-    tiny = dataclasses.replace(retrain_preset("tiny"), network=network)
-    monkeypatch.setattr(training_module, "retrain_preset", lambda preset: tiny)
-    uniform(network, "conv3x3", "off").save(tmp_path / "plain.json")
+    genotype = dataclasses.replace(uniform(network, "conv3x3", "off"), origin={"network": dataclasses.asdict(network)})
+    genotype.save(tmp_path / "plain.json")
     rows = training(
         TrainingConfig(
             preset="tiny",

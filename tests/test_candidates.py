@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from jax import lax
 
+from autoderain_jax import candidates
 from autoderain_jax.candidates import (
     CANDIDATES,
     SUPPORT,
@@ -15,7 +16,10 @@ from autoderain_jax.candidates import (
     depthwise,
     rank_one,
 )
+from autoderain_jax.cost import network_macs
 from autoderain_jax.errors import InputError
+from autoderain_jax.genotype import uniform
+from autoderain_jax.network import NetworkConfig
 
 LINEAR = [name for name, c in CANDIDATES.items() if c.linear]
 
@@ -150,3 +154,24 @@ def test_a_name_is_taken_once():
 def test_unknown_candidate_is_named():
     with pytest.raises(InputError, match="unknown candidate 'conv7x7'"):
         candidate("conv7x7")
+
+
+def test_operations_are_counted_on_the_cpu(monkeypatch):
+    """As an accelerator's plugin counts none, which is here what the default device is given."""
+    cpu, count = jax.devices("cpu")[0], jax.stages.Lowered.cost_analysis
+
+    def cost_analysis(lowered):
+        return count(lowered) if jax.config.jax_default_device == cpu else None
+
+    monkeypatch.setattr(jax.stages.Lowered, "cost_analysis", cost_analysis)
+    candidates._module_costs.cache_clear()
+    assert candidate("conv_relu_conv").macs(8, 8) == pytest.approx(2 * 9 * 8 * 4, rel=0.15)
+    config = NetworkConfig(width=4, blocks=(1,))
+    assert network_macs(config, uniform(config, "conv1x1").choices) > 0
+
+    def without(backend):
+        raise RuntimeError(f"Unknown backend {backend}")
+
+    monkeypatch.setattr(jax, "local_devices", without)
+    with pytest.raises(InputError, match="leaves out the CPU, on which multiply-accumulates are counted: set it to"):
+        network_macs(config, uniform(config, "conv1x1").choices)

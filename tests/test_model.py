@@ -171,6 +171,26 @@ def test_what_cannot_be_written_is_named(model, tmp_path, monkeypatch):
         model.genotype.save(tmp_path / "genotype.json")
 
 
+def test_a_model_that_cannot_be_replaced_stays(model, tmp_path, monkeypatch):
+    model.save(tmp_path)
+    other = dataclasses.replace(model, params=jax.tree.map(lambda leaf: leaf + np.float32(1), model.params))
+    flushed = []
+
+    def full_then(descriptor):
+        flushed.append(descriptor)
+        if len(flushed) == 2:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full_then)
+        with pytest.raises(InputError, match=r"^cannot write .*model\.json: No space left on device$"):
+            other.save(tmp_path)
+    assert Model.load(tmp_path).id == model.id
+    other.save(tmp_path)
+    assert Model.load(tmp_path).id == other.id
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.json", "weights.safetensors"]
+
+
 def test_no_network_is_traced_for_a_file_without_its_blocks(model, tmp_path, monkeypatch):
     model.save(tmp_path)
     config = NetworkConfig(width=4096, blocks=(100, 900))

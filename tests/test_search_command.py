@@ -70,7 +70,7 @@ def test_only_a_search_in_stages_takes_parts(search_config):
         dataclasses.replace(search_config, accumulate=0).check()
 
 
-@pytest.mark.parametrize("algorithm", ["darts", "random"])
+@pytest.mark.parametrize("algorithm", ["darts", "folded", "nasp", "proxyless", "random"])
 def test_other_algorithms_search_too(search_config, network_config, algorithm):
     network = dataclasses.replace(network_config, candidates=("conv5x5", "separable3x3"))
     search_config = dataclasses.replace(search_config, network=network)

@@ -43,7 +43,9 @@ class InferenceConfig:
     presets: tuple[Preset, ...] = ("small", "base")
     """Networks, of 3x3 convolutions with SE everywhere and random weights."""
     model: Path | None = None
-    """A model folder to measure instead."""
+    """A model folder, fast or best to measure instead."""
+    imports: tuple[str, ...] = ()
+    """Python modules to import first, such as ones that add candidates."""
     sizes: tuple[str, ...] = SIZES
     """Widths and heights in pixels."""
     dtypes: tuple[Literal["float32", "bfloat16"], ...] = ("float32", "bfloat16")
@@ -133,7 +135,7 @@ def _measure(derainer: Derainer, image: np.ndarray, rounds: int) -> tuple[float,
     with contextlib.suppress(OSError):
         # Linux forgets the process's peak.
         Path("/proc/self/clear_refs").write_text("5")
-    taken = in_turn({"image": lambda: derainer(image)}, times=1, rounds=rounds)["image"]
+    taken = in_turn({"image": lambda: derainer(image)}, rounds)["image"]
     return statistics.median(taken), _analysed(derainer) if on_accelerator() else _peak()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import json
 import math
@@ -107,9 +108,11 @@ def _measure(config: PipelineConfig, preset: Preset, pairs: Pairs, watch_memory:
     if once < LONG_STEP:
         for name in names:
             actions = {"fixed": lambda: step(fixed), "fed": lambda stream=streams[name]: step(next(stream))}
-            beside[name] = in_turn(actions, *blocks[name])
+            times, rounds = blocks[name]
+            beside[name] = in_turn(actions, rounds, functools.partial(seconds, times=times))
     fixed_step = statistics.median([s for seconds in beside.values() for s in seconds["fixed"]] or [once])
-    alone = in_turn({name: lambda stream=streams[name]: cut(next(stream)) for name in names}, 200, ROUNDS_ALONE)
+    cuts = {name: lambda stream=streams[name]: cut(next(stream)) for name in names}
+    alone = in_turn(cuts, ROUNDS_ALONE, functools.partial(seconds, times=200))
     for name in names:
         yield {
             "stream": name,

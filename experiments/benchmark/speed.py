@@ -13,7 +13,7 @@ from autoderain_jax.errors import InputError
 from experiments import command
 from experiments.benchmark.plots import draw_ratios
 from experiments.benchmark.steps import StepsConfig, measured_steps, settings
-from experiments.benchmark.timing import in_turn, ratio
+from experiments.benchmark.timing import in_turn, ratio, seconds_queued
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +25,7 @@ class SpeedConfig(StepsConfig):
     """
 
     rounds: int = 15
-    """Rounds in which every step is run once."""
+    """Rounds in which every step is run once or, on an accelerator, ten times that are waited for together."""
 
     def check(self) -> None:
         """Raises ``InputError`` naming the first option whose value makes no sense."""
@@ -46,8 +46,8 @@ def speed(config: SpeedConfig) -> list[dict[str, Any]]:
     for setting in settings(config):
         steps = measured_steps(config, setting, console.print)
         console.print(f"running {setting.varied} {setting.value}: {config.rounds} rounds of {len(steps)} steps")
-        in_turn(steps, times=1, rounds=1)
-        measured = in_turn(steps, times=1, rounds=config.rounds)
+        in_turn(steps, rounds=1)
+        measured = in_turn(steps, config.rounds, seconds_queued)
         base = measured["single", "weights"]
         for (algorithm, name), seconds in measured.items():
             interval = ratio(seconds, base)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -15,11 +15,11 @@ from autoderain_jax.cost import macs
 from autoderain_jax.errors import InputError
 from autoderain_jax.genotype import Genotype, uniform
 from autoderain_jax.network import DerainNet, NetworkConfig
-from autoderain_jax.rivals import AlgorithmName, Kernels
+from autoderain_jax.rivals import AlgorithmName, KernelKind
 from data_pipelines.batches import as_floats
 from experiments.config import Preset, RetrainConfig, SearchConfig, TrainingConfig, search_preset
 from experiments.programs import Programs, Run, jit_once, tree_bytes
-from experiments.retrain import clipped_adam, first_state, train_step
+from experiments.retrain import clipped_adam, first_state, searched_with, train_step
 from experiments.search import build
 
 LARGEST = "conv5x5"
@@ -35,10 +35,15 @@ class StepsConfig:
     """Network, batch and patch that are measured first; the options below vary one of them at a time."""
     algorithms: tuple[AlgorithmName, ...] = ("mdarts", "darts")
     """Searches whose steps are measured."""
-    kernels: Kernels | None = None
+    kernels: KernelKind | None = None
     """Weights of linear candidates: shared or own. Default: as the algorithms have them."""
     genotype: Path | None = None
-    """A network found, measured beside the single model of the largest candidate."""
+    """A network found, measured beside the single model of the largest candidate. The network that it was searched with
+    is measured, instead of the preset's."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Precision of the computation."""
+    imports: tuple[str, ...] = ()
+    """Python modules to import first, such as ones that add candidates."""
     batches: tuple[int, ...] = ()
     """Vary the patches per step."""
     patches: tuple[int, ...] = ()
@@ -92,6 +97,7 @@ class Setting:
             "candidates": len(network.candidates),
             "width": network.width,
             "blocks": list(network.blocks),
+            "dtype": network.dtype,
             "kernels": self.config.kernels,
         }
 
@@ -99,6 +105,8 @@ class Setting:
 def settings(config: StepsConfig) -> Iterator[Setting]:
     """The preset, and every variation of it."""
     base = dataclasses.replace(search_preset(config.preset), kernels=config.kernels)
+    network = base.network if config.genotype is None else searched_network(config.genotype, base.network)
+    base = dataclasses.replace(base, network=dataclasses.replace(network, dtype=config.dtype))
     yield Setting("preset", config.preset, base)
     for batch in config.batches:
         yield Setting("batch", batch, dataclasses.replace(base, batch=batch))
@@ -111,6 +119,14 @@ def settings(config: StepsConfig) -> Iterator[Setting]:
     for depth in config.depths:
         blocks = tuple(depth * count for count in base.network.blocks)
         yield Setting("depth", depth, _with_network(base, blocks=blocks))
+
+
+def searched_network(genotype: Path, otherwise: NetworkConfig) -> NetworkConfig:
+    """The network that a genotype was searched with, or another where its file does not tell, if that fits it."""
+    found = Genotype.load(genotype)
+    network = searched_with(found.origin, str(genotype)).get("network", otherwise)
+    found.check_fits(network, str(genotype))
+    return network
 
 
 def _with_network(config: SearchConfig, **changes: Any) -> SearchConfig:
@@ -226,8 +242,6 @@ def found(config: StepsConfig, setting: Setting) -> Genotype | None:
     if config.genotype is None:
         return None
     genotype = Genotype.load(config.genotype)
-    if setting.varied == "preset":
-        genotype.check_fits(setting.config.network, str(config.genotype))
     return genotype if set(genotype.blocks) == set(setting.config.network.block_names()) else None
 
 

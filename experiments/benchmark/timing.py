@@ -61,14 +61,16 @@ def product_flops(dtype: str) -> float:
     return 2 * side**3 / min(seconds_queued(lambda: product(matrix, matrix)) for _ in range(5))
 
 
-def in_turn(actions: Mapping[str, Callable[[], Any]], times: int, rounds: int) -> dict[str, list[float]]:
-    """Seconds of each action by round, on average over so many times; each round begins with another action."""
+def in_turn(
+    actions: Mapping[str, Callable[[], Any]], rounds: int, measure: Callable[[Callable[[], Any]], float] = seconds
+) -> dict[str, list[float]]:
+    """What ``measure`` tells of each action by round; each round begins with another action."""
     measured: dict[str, list[float]] = {name: [] for name in actions}
     order = itertools.cycle(actions)
     for _ in range(rounds):
         for _ in actions:
             name = next(order)
-            measured[name].append(seconds(actions[name], times))
+            measured[name].append(measure(actions[name]))
         next(order)
     return measured
 

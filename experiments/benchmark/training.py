@@ -17,7 +17,7 @@ from autoderain_jax.genotype import HAND_MADE, Genotype, uniform
 from autoderain_jax.network import DerainNet
 from autoderain_jax.parallel import data_parallel
 from experiments import command
-from experiments.benchmark.steps import Step, allocator_peak, largest, random_batch, search_steps
+from experiments.benchmark.steps import Step, allocator_peak, largest, random_batch, search_steps, searched_network
 from experiments.benchmark.timing import product_flops, seconds, seconds_queued, write_trace
 from experiments.config import Preset, RetrainConfig, retrain_preset, search_preset
 from experiments.programs import Programs
@@ -38,7 +38,7 @@ class TrainingConfig:
     preset: Preset = "small"
     """Network, batch and patch."""
     genotype: Path | None = None
-    """A network found, instead of 3x3 convolutions with SE everywhere."""
+    """A network found, instead of 3x3 convolutions with SE everywhere; as wide and deep as it was searched."""
     search: bool = False
     """Measure the steps of MDARTS, too, whose operations are those of 5x5 convolutions everywhere."""
     batch: int | None = None
@@ -51,6 +51,8 @@ class TrainingConfig:
     """Compute the inside of every RSEB anew in the backward pass."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Precision of the computation."""
+    imports: tuple[str, ...] = ()
+    """Python modules to import first, such as ones that add candidates."""
     rounds: int = 5
     """Times that each step is measured; the median counts."""
     trace: Path | None = None
@@ -64,15 +66,14 @@ class TrainingConfig:
             raise InputError(f"--rounds must be positive, not {self.rounds}")
         given = {name: getattr(self, name) for name in ("batch", "patch") if getattr(self, name) is not None}
         config = retrain_preset(self.preset)
-        network = dataclasses.replace(config.network, dtype=self.dtype)
+        network = config.network if self.genotype is None else searched_network(self.genotype, config.network)
+        network = dataclasses.replace(network, dtype=self.dtype)
         config = dataclasses.replace(config, **given, accumulate=self.accumulate, remat=self.remat, network=network)
         config.check()
         data_parallel(config.batch, config.accumulate)
         if self.genotype is None:
             return config, uniform(network, HAND_MADE)
-        genotype = Genotype.load(self.genotype)
-        genotype.check_fits(network, str(self.genotype))
-        return config, genotype
+        return config, Genotype.load(self.genotype)
 
 
 def training(config: TrainingConfig) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 
 from autoderain_jax.errors import InputError
-from autoderain_jax.rivals import AlgorithmName, Kernels
+from autoderain_jax.rivals import AlgorithmName, KernelKind
 from experiments.config import check_own
 
 
@@ -20,7 +20,7 @@ class PlantedConfig:
     found there can be ranked later."""
     algorithms: tuple[AlgorithmName, ...] = ("mdarts",)
     """Searches to be measured, all on the same teachers."""
-    kernels: Kernels | None = None
+    kernels: KernelKind | None = None
     """Weights of linear candidates: shared (projections of one kernel) or own. Default: as the algorithm has them."""
     layers: int = 1
     """Layers of teacher and student. One: a convolution. More: residual layers, x + conv(relu(x)) / 2."""
