@@ -94,7 +94,7 @@ def test_what_is_kept_is_the_running_mean_of_the_weights():
     state = optimiser.init(params)
     mean = params
     for t in range(12):
-        gradient = optax.tree_utils.tree_add(params, -t)
+        gradient = jax.tree.map(lambda leaf, t=t: leaf - t, params)
         updates, state = optimiser.update(gradient, state, params)
         params = optax.apply_updates(params, updates)
         decay = min(0.5, (1 + t) / (10 + t))
