@@ -101,12 +101,25 @@ def _told(main: Callable[[], int | None], lower: str) -> int:
         return 2
     except (jax.errors.JaxRuntimeError, MemoryError, ValueError) as error:
         return _device_error(error, lower)
+    except (RuntimeError, AssertionError):
+        # What JAX raises where it finds none of the devices that it is told to use.
+        if not jax.config.jax_platforms or _has_device():
+            raise
+        say(f"error: JAX_PLATFORMS={jax.config.jax_platforms}, but JAX finds no such device here: unset it")
+        return 2
     except OSError as error:
         say(f"error: {error.filename or 'input or output'}: {error.strerror or error}")
         return 2
     except KeyboardInterrupt:
         say("interrupted")
         return 130
+
+
+def _has_device() -> bool:
+    try:
+        return bool(jax.devices())
+    except (RuntimeError, AssertionError):
+        return False
 
 
 def _device_error(error: Exception, lower: str) -> int:

@@ -171,7 +171,12 @@ def check_devices(found: Findings) -> None:
     import jax
     import jax.numpy as jnp
 
-    devices = jax.devices()
+    try:
+        devices = jax.devices()
+    except AssertionError:
+        # JAX's, without a word, where it is told to use CUDA alone and sees no GPU.
+        found.problem(f"JAX_PLATFORMS is {jax.config.jax_platforms!r}, and JAX finds no such device: unset it")
+        return
     found.tell("devices", f"{len(devices)} x {devices[0].device_kind} ({devices[0].platform})")
     if here and devices[0].platform == "cpu":
         found.problem(f"there is a GPU, but JAX uses the CPU: {_why_no_gpu(here[0])}")

@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 import json
+import os
 import re
 import subprocess
 import sys
@@ -163,3 +164,13 @@ def test_library_needs_no_tensorflow_and_prints_nothing():
     code = "import sys, autoderain_jax; sys.exit('tensorflow' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_a_platform_that_is_not_there_is_told(tmp_path):
+    Image.new("RGB", (16, 16)).save(tmp_path / "photo.png")
+    command_line = [sys.executable, "-m", "experiments.derain", tmp_path / "photo.png", "--output", tmp_path / "out"]
+    environment = dict(os.environ, JAX_PLATFORMS="none_such")
+    ended = subprocess.run(command_line, env=environment, capture_output=True, text=True, check=False)
+    assert ended.returncode == 2
+    assert "error: JAX_PLATFORMS=none_such, but JAX finds no such device here: unset it" in ended.stderr
+    assert "Traceback" not in ended.stderr
