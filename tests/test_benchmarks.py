@@ -73,6 +73,7 @@ def test_steps_are_those_of_the_network_that_a_genotype_was_searched_with(tmp_pa
     dataclasses.replace(found, origin={"network": dataclasses.asdict(network)}).save(path)
     (setting,) = steps.settings(MemoryConfig(genotype=path, dtype="bfloat16"))
     assert setting.config.network == dataclasses.replace(network, dtype="bfloat16")
+    assert setting.value == "small, network of genotype.json"
     found.save(path)
     with pytest.raises(InputError, match=r"genotype\.json does not fit a network with blocks \(1, 1\)"):
         next(steps.settings(MemoryConfig(genotype=path)))

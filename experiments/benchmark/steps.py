@@ -107,7 +107,8 @@ def settings(config: StepsConfig) -> Iterator[Setting]:
     base = dataclasses.replace(search_preset(config.preset), kernels=config.kernels)
     network = base.network if config.genotype is None else searched_network(config.genotype, base.network)
     base = dataclasses.replace(base, network=dataclasses.replace(network, dtype=config.dtype))
-    yield Setting("preset", config.preset, base)
+    name = config.preset if config.genotype is None else f"{config.preset}, network of {config.genotype.name}"
+    yield Setting("preset", name, base)
     for batch in config.batches:
         yield Setting("batch", batch, dataclasses.replace(base, batch=batch))
     for patch in config.patches:
