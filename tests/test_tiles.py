@@ -67,8 +67,9 @@ def test_no_pixel_is_reached_from_further_away(derainer):
     assert difference[:, :far].max() <= 1
 
 
-@pytest.mark.parametrize(("side", "most"), [(256, 5), (512, 1)])
-def test_tiles_give_what_the_whole_image_gives(derainer, side, most):
+@pytest.mark.parametrize(("side", "most", "share"), [(256, 5, 5e-3), (512, 1, 1e-3)])
+def test_tiles_give_what_the_whole_image_gives(derainer, side, most, share):
+    """Those of 256 pixels see a little less than the network does."""
     image = np.ascontiguousarray(np.tile(data.astronaut(), (2, 2, 1))[:603, :701])
     pixel = MAPS * 4 * derainer.model.config.width
     small = Derainer(derainer.model, memory=side**2 * pixel)
@@ -76,7 +77,7 @@ def test_tiles_give_what_the_whole_image_gives(derainer, side, most):
     assert all(height < 604 and width < 704 and height * width <= side**2 for height, width in small.programs)
     difference = np.abs(whole.astype(int) - parts)
     assert difference.max() <= most
-    assert (difference > 0).mean() < 1e-3
+    assert (difference > 0).mean() < share
     assert (difference > 1).mean() < 1e-4
 
 
