@@ -13,7 +13,7 @@ from autoderain_jax.errors import InputError
 from autoderain_jax.parallel import Layout
 from data_pipelines.device_stream import MOST_PIXELS, DeviceBatch, cut, device_batches
 from data_pipelines.pairs import Pairs
-from data_pipelines.sampling import sample_patches
+from data_pipelines.sampling import Sampling, sample_patches, sample_rain
 
 Stream = Literal["auto", "device", "tf"]
 Batch = Mapping[str, jax.typing.ArrayLike] | DeviceBatch
@@ -26,10 +26,8 @@ DEVICE_SHARE = 1 / 8
 
 def batches(
     pairs: Pairs,
+    sampling: Sampling,
     *,
-    patch: int,
-    batch: int,
-    seed: int,
     start: int = 0,
     shard: tuple[int, int] = (0, 1),
     parts: int = 1,
@@ -40,9 +38,7 @@ def batches(
 
     Args:
       pairs: where patches come from.
-      patch: side of the patches in pixels.
-      batch: patches per batch, of all processes together.
-      seed: of the stream.
+      sampling: what decides about them.
       start: first step, at no cost: nothing before it is read.
       shard: (index, count) of the process; it gets its share of every batch.
       parts: how many elements of the iterator make up a batch.
@@ -57,9 +53,9 @@ def batches(
       InputError: an image is smaller than the patch or cannot be read, the batch cannot be shared equally, or there are
         too many pixels for the device.
     """
-    options = {"patch": patch, "batch": batch, "seed": seed, "start": start, "shard": shard, "parts": parts}
+    options = {"start": start, "shard": shard, "parts": parts}
     if stream == "device" or (stream == "auto" and fits(pairs)):
-        return device_batches(pairs, **options, layout=layout)
+        return device_batches(pairs, sampling, **options, layout=layout)
     try:
         from data_pipelines.stream import numpy_batches  # TensorFlow takes seconds to import
     except ModuleNotFoundError as error:
@@ -67,13 +63,14 @@ def batches(
             f"--stream tf, for data of any size, needs {error.name}: pip install tensorflow tensorflow-datasets"
         ) from None
 
-    stream = numpy_batches(pairs, **options)
+    stream = numpy_batches(pairs, sampling, **options)
     return map(layout.place_share, stream) if layout else stream
 
 
-def origin(pairs: Pairs, *, patch: int, batch: int, seed: int, step: int) -> str:
-    """The names of the images that the patches of a batch are from, in words."""
-    images = sorted(set(sample_patches(pairs.sizes, patch, batch, seed, step).image.tolist()))
+def origin(pairs: Pairs, sampling: Sampling, step: int) -> str:
+    """The names of the images that the patches of a batch are from, and their rain, in words."""
+    drawn = [draw(pairs.sizes, sampling, step) for draw in (sample_patches, sample_rain)]
+    images = sorted({index for patches in drawn if patches is not None for index in patches.image.tolist()})
     return f"patches of {', '.join(pairs[index].name for index in images)}"
 
 

@@ -20,7 +20,7 @@ from autoderain_jax import memory
 from autoderain_jax.errors import InputError
 from autoderain_jax.parallel import Layout
 from data_pipelines.pairs import Pairs
-from data_pipelines.sampling import Patches, sample_patches, turn
+from data_pipelines.sampling import Patches, Sampling, sample_patches, sample_rain, turn
 
 MOST_PIXELS = 2**31 - 1
 """Pixels are counted by int32."""
@@ -48,23 +48,33 @@ class DeviceBatch:
     Attributes:
       images: what it is cut from.
       patches: where; int32 (batch,) each, ``flip`` bool.
+      rain: where their rain is from, if not all have their own.
       patch: side of the patches in pixels, static.
     """
 
     images: DeviceImages
     patches: Patches
+    rain: Patches | None
     patch: int = flax.struct.field(pytree_node=False)
 
 
 def cut(batch: DeviceBatch) -> dict[str, jax.Array]:
     """Cuts a batch out, inside a jitted function: ``{"rainy": uint8 (batch, patch, patch, 3), "clean": the same}``."""
-    where, images, side = batch.patches, batch.images, batch.patch
+    patches = _cut(batch.images, batch.patches, batch.patch)
+    rainy, clean = patches[..., :3], patches[..., 3:]
+    if batch.rain is not None:
+        rained = _cut(batch.images, batch.rain, batch.patch).astype(jnp.int16)
+        rainy = jnp.clip(clean + rained[..., :3] - rained[..., 3:], 0, 255).astype(jnp.uint8)
+    return {"rainy": rainy, "clean": clean}
+
+
+def _cut(images: DeviceImages, where: Patches, side: int) -> jax.Array:
+    """Patches of both, uint8 (batch, side, side, 6)."""
     rows = where.top[:, None] + jnp.arange(side)
     first = images.start[where.image][:, None] + rows * images.width[where.image][:, None] + where.left[:, None]
     runs = jax.vmap(lambda pixel: jax.lax.dynamic_slice(images.pixels, (pixel, 0), (side, 6)))(first.ravel())
     patches = runs.reshape(-1, side, side, 6)
-    patches = jnp.where(where.flip[:, None, None, None], patches[:, :, ::-1], patches)
-    return {"rainy": patches[..., :3], "clean": patches[..., 3:]}
+    return jnp.where(where.flip[:, None, None, None], patches[:, :, ::-1], patches)
 
 
 def put(pairs: Pairs, layout: Layout | None = None) -> DeviceImages:
@@ -96,10 +106,8 @@ def put(pairs: Pairs, layout: Layout | None = None) -> DeviceImages:
 
 def device_batches(
     pairs: Pairs,
+    sampling: Sampling,
     *,
-    patch: int,
-    batch: int,
-    seed: int,
     start: int = 0,
     shard: tuple[int, int] = (0, 1),
     parts: int = 1,
@@ -115,14 +123,15 @@ def device_batches(
     Raises:
       InputError: as for ``put``; an image is smaller than the patch; or the batch cannot be shared equally.
     """
-    pairs.require_patch(patch)
+    pairs.require_patch(sampling.patch)
     sizes = pairs.sizes
-    sample_patches(sizes, patch, batch, seed, *turn(start * parts, parts, shard))
+    sample_patches(sizes, sampling, *turn(start * parts, parts, shard))
     images = put(pairs, layout)
 
     def draw(position: int) -> DeviceBatch:
-        patches = sample_patches(sizes, patch, batch, seed, *turn(position, parts, shard))
-        patches = Patches(*(field.astype(np.int32) for field in patches[:3]), patches.flip)
-        return DeviceBatch(images, layout.place_share(patches) if layout else patches, patch)
+        where = turn(position, parts, shard)
+        drawn = sample_patches(sizes, sampling, *where), sample_rain(sizes, sampling, *where)
+        drawn = jax.tree.map(lambda field: field if field.dtype == bool else field.astype(np.int32), drawn)
+        return DeviceBatch(images, *(layout.place_share(drawn) if layout else drawn), sampling.patch)
 
     return map(draw, itertools.count(start * parts))

@@ -14,7 +14,7 @@ import numpy as np
 from autoderain_jax.errors import InputError
 from data_pipelines.pairs import Pairs
 from data_pipelines.quiet_tf import tf
-from data_pipelines.sampling import sample_patches, turn
+from data_pipelines.sampling import Patches, Sampling, sample_patches, sample_rain, turn
 
 AHEAD = 4
 """Batches prepared in advance."""
@@ -32,22 +32,29 @@ def _close_streams() -> None:
 
 
 def patch_batch(
-    pairs: Pairs, sizes: np.ndarray, patch: int, batch: int, seed: int, step: int, shard: tuple[int, int] = (0, 1)
+    pairs: Pairs, sizes: np.ndarray, sampling: Sampling, step: int, shard: tuple[int, int] = (0, 1)
 ) -> np.ndarray:
     """Batch ``step``, or a process's share of it, as uint8 (patches, patch, patch, 6), rainy RGB then clean RGB."""
+    patches = _cut(pairs, sample_patches(sizes, sampling, step, shard), sampling.patch)
+    rain = sample_rain(sizes, sampling, step, shard)
+    if rain is not None:
+        rained = _cut(pairs, rain, sampling.patch).astype(np.int16)
+        patches[..., :3] = np.clip(patches[..., 3:] + rained[..., :3] - rained[..., 3:], 0, 255)
+    return patches
+
+
+def _cut(pairs: Pairs, where: Patches, side: int) -> np.ndarray:
     patches = []
-    for image, top, left, flip in zip(*sample_patches(sizes, patch, batch, seed, step, shard), strict=True):
-        crop = pairs.image(int(image))[top : top + patch, left : left + patch]
+    for image, top, left, flip in zip(*where, strict=True):
+        crop = pairs.image(int(image))[top : top + side, left : left + side]
         patches.append(crop[:, ::-1] if flip else crop)
     return np.stack(patches)
 
 
 def patch_stream(
     pairs: Pairs,
+    sampling: Sampling,
     *,
-    patch: int,
-    batch: int,
-    seed: int,
     start: int = 0,
     shard: tuple[int, int] = (0, 1),
     parts: int = 1,
@@ -56,9 +63,7 @@ def patch_stream(
 
     Args:
       pairs: where patches come from.
-      patch: side of the patches in pixels.
-      batch: patches per batch, of all processes together.
-      seed: of the stream.
+      sampling: what decides about them.
       start: first step, at no cost: nothing before it is read.
       shard: (index, count) of the process; it gets its share of every batch.
       parts: how many elements make up a batch.
@@ -69,26 +74,25 @@ def patch_stream(
     Raises:
       InputError: an image is smaller than the patch, or the batch cannot be shared equally.
     """
-    load = _loader(pairs, patch, batch, seed, shard, parts)
-    return _dataset(load, (batch // (shard[1] * parts), patch, patch, 6), start * parts)
+    load, shape = _loader(pairs, sampling, shard, parts)
+    return _dataset(load, shape, start * parts)
 
 
 def numpy_batches(
-    pairs: Pairs, *, patch: int, batch: int, seed: int, start: int = 0, shard: tuple[int, int] = (0, 1), parts: int = 1
+    pairs: Pairs, sampling: Sampling, *, start: int = 0, shard: tuple[int, int] = (0, 1), parts: int = 1
 ) -> Generator[dict[str, np.ndarray], None, None]:
     """The batches of ``patch_stream``, arguments as there, as NumPy arrays.
 
     Raises:
       InputError: an image is smaller than the patch, or cannot be read; the batch before it is the last.
     """
-    stream = _numpy_batches(pairs, patch, batch, seed, start, shard, parts)
+    stream = _numpy_batches(pairs, sampling, start, shard, parts)
     _streams.add(stream)
     return stream
 
 
-def _numpy_batches(pairs, patch, batch, seed, start, shard, parts):
-    load = _loader(pairs, patch, batch, seed, shard, parts)
-    shape = (batch // (shard[1] * parts), patch, patch, 6)
+def _numpy_batches(pairs, sampling, start, shard, parts):
+    load, shape = _loader(pairs, sampling, shard, parts)
     failures: dict[int, InputError] = {}
 
     def guarded(position: int) -> np.ndarray:
@@ -107,12 +111,14 @@ def _numpy_batches(pairs, patch, batch, seed, start, shard, parts):
 
 
 def _loader(
-    pairs: Pairs, patch: int, batch: int, seed: int, shard: tuple[int, int], parts: int
-) -> Callable[[int], np.ndarray]:
-    pairs.require_patch(patch)
+    pairs: Pairs, sampling: Sampling, shard: tuple[int, int], parts: int
+) -> tuple[Callable[[int], np.ndarray], tuple[int, ...]]:
+    """What gives a part of a batch by its position, and the shape of each."""
+    pairs.require_patch(sampling.patch)
     sizes = pairs.sizes
-    sample_patches(sizes, patch, batch, seed, *turn(0, parts, shard))
-    return lambda position: patch_batch(pairs, sizes, patch, batch, seed, *turn(position, parts, shard))
+    sample_patches(sizes, sampling, *turn(0, parts, shard))
+    shape = (sampling.batch // (shard[1] * parts), sampling.patch, sampling.patch, 6)
+    return lambda position: patch_batch(pairs, sizes, sampling, *turn(position, parts, shard)), shape
 
 
 def _dataset(load: Callable[[int], np.ndarray], shape: tuple[int, ...], start: int) -> tf.data.Dataset:

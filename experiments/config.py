@@ -44,6 +44,9 @@ class TrainingConfig:
     """Augmentation: adds synthetic rain of this preset over the clean training images."""
     synthetic_renderings: int = 1
     """Rains added over each clean image by --synthetic-rain."""
+    swap_rain: float = 0.0
+    """Augmentation: the share of the training patches, in [0, 1], on which the rain of another falls instead of their
+    own. For data whose rain is added to the scene, such as Rain100L's."""
     stream: Stream = "auto"
     """How patches are fed: device (pixels stay on the device), tf (tf.data), or auto, device where they fit. Both give
     the same patches."""
@@ -91,6 +94,8 @@ class TrainingConfig:
         parse_loss(self.loss)
         if self.synthetic_renderings != 1 and self.synthetic_rain == "none":
             raise InputError("--synthetic-renderings needs --synthetic-rain")
+        if not 0 <= self.swap_rain <= 1:
+            raise InputError(f"--swap-rain must be in [0, 1], not {self.swap_rain}")
         if not 0 < self.held_out < 1:
             raise InputError(f"--held-out must be between 0 and 1, not {self.held_out}")
         self.network.check("--network")

@@ -27,6 +27,7 @@ from autoderain_jax.parallel import data_parallel, local
 from autoderain_jax.stages import Stage, mean_over_parts, take
 from data_pipelines import Pairs
 from data_pipelines.batches import as_floats, batches, origin
+from data_pipelines.sampling import Sampling
 from experiments import command, processes
 from experiments.config import RetrainConfig, open_training, retrain_preset
 from experiments.programs import LOWER, Programs, jit_once, predict, shapes, tree_bytes
@@ -88,14 +89,14 @@ def retrain(config: RetrainConfig) -> Model:
     derainer = Derainer(model)
     due = {round(config.steps * (i + 1) / config.validations) for i in range(config.validations)}
     streams: dict[str, Any] = {}
-    drawn = {"patch": config.patch, "batch": config.batch, "seed": config.seed}
+    sampling = Sampling(config.patch, config.batch, config.seed, config.swap_rain)
 
     def batches_from(start: int) -> str:
         for i in _share(held_out):
             # One that is damaged is told now rather than when something has been learned.
             held_out.image(i)
         options = {"stream": config.stream, "layout": layout, "shard": layout.shard, "parts": config.accumulate}
-        stream = batches(train, **drawn, start=start, **options)
+        stream = batches(train, sampling, start=start, **options)
         batch = next(stream)
         streams["train"] = itertools.chain([batch], stream)
         state = layout.shapes(jax.eval_shape(begin, given))
@@ -128,7 +129,7 @@ def retrain(config: RetrainConfig) -> Model:
         advance,
         batches_from,
         checkpoint_minutes=config.checkpoint_minutes,
-        batch_of=lambda step: origin(train, **drawn, step=step),
+        batch_of=lambda step: origin(train, sampling, step),
     )
     best = derainer.with_params(local(state.best_params))
     if initial is not None and best.model.id == initial.id:
@@ -277,6 +278,7 @@ def _provenance(config: RetrainConfig, initial: Model | None) -> dict[str, Any]:
         "data",
         "synthetic_rain",
         "synthetic_renderings",
+        "swap_rain",
         "seed",
         "steps",
         "batch",

@@ -32,6 +32,7 @@ from autoderain_jax.search_space import Rows, Supernet, initial_alphas
 from autoderain_jax.stages import take
 from data_pipelines import Pairs
 from data_pipelines.batches import as_floats, batches, origin
+from data_pipelines.sampling import Sampling
 from experiments import agreement, command, health, processes
 from experiments.config import SearchConfig, SearchesConfig, open_training, search_preset
 from experiments.programs import LOWER, Programs, jit_once, predict, tree_bytes
@@ -223,6 +224,8 @@ def _next(config: SearchConfig, folder: Path | str) -> str:
     rain = ["--synthetic-rain", config.synthetic_rain] if config.synthetic_rain != "none" else []
     if config.synthetic_renderings != 1:
         rain += ["--synthetic-renderings", str(config.synthetic_renderings)]
+    if config.swap_rain:
+        rain += ["--swap-rain", str(config.swap_rain)]
     imports = ["--imports", *config.imports] if config.imports else []
     files = ["--genotype", f"{folder}/{GENOTYPE}", "--workdir", f"{folder}/retrain"]
     return command.next_step("retrain", *files, *rain, *imports)
@@ -283,7 +286,7 @@ class _Run:
 
     def batch_of(self, step: int) -> str:
         """What a step learned from, in words."""
-        return " and ".join(origin(self._pairs[name], **self._drawn(name), step=step) for name in self._pairs)
+        return " and ".join(origin(self._pairs[name], self._sampling(name), step) for name in self._pairs)
 
     def advance(self, state: SearchState, step: int) -> tuple[SearchState, dict[str, Any]]:
         """One step of the search."""
@@ -321,13 +324,14 @@ class _Run:
 
     def _stream(self, name: str, start: int):
         options = {"stream": self._config.stream, "layout": self._layout, "shard": self._layout.shard}
-        return batches(self._pairs[name], **self._drawn(name), start=start, parts=self._config.accumulate, **options)
+        return batches(self._pairs[name], self._sampling(name), start=start, parts=self._config.accumulate, **options)
 
-    def _drawn(self, name: str) -> dict[str, int]:
+    def _sampling(self, name: str) -> Sampling:
         """What decides the patches of a stream."""
         config = self._config
-        seed = config.seed + (HELD_OUT_STREAM if name == "held_out" else 0)
-        return {"patch": config.patch, "batch": config.batch, "seed": seed}
+        if name == "held_out":
+            return Sampling(config.patch, config.batch, config.seed + HELD_OUT_STREAM)
+        return Sampling(config.patch, config.batch, config.seed, config.swap_rain)
 
 
 def main() -> None:

@@ -95,24 +95,27 @@ class Workdir:
         self.console = command.console()
         self.writes = processes.is_first()
         identity = {"kind": kind, **_plain(config), **inputs}
+        # Runs that are older than an option are as its default leaves them.
+        defaults = {field.name: field.default for field in dataclasses.fields(config)}
         try:
             if self.writes:
                 claim(self.folder)
-                self._adopt(identity)
+                self._adopt(identity, defaults)
             processes.meet("workdir")
             if not self.writes:
-                self._adopt(identity)
+                self._adopt(identity, defaults)
         except OSError as error:
             raise InputError(f"cannot use workdir {self.folder}: {error.strerror}") from None
         self.console.print(f"workdir: {self.folder}")
 
-    def _adopt(self, config: dict[str, Any]) -> None:
-        """Writes the configuration, or compares it with the one already there."""
+    def _adopt(self, config: dict[str, Any], defaults: dict[str, Any]) -> None:
+        """Writes the configuration, or compares it with the one already there, or defaults where that has nothing."""
         path = self.folder / "config.json"
         if path.exists():
             stored = read_json(path, "configuration")
             if not isinstance(stored, dict):
                 raise InputError(f"{path} is damaged: it is not a JSON object")
+            stored = {**{name: defaults[name] for name in config.keys() & defaults.keys()}, **stored}
             names = stored.keys() | config.keys()
             different = sorted(name for name in names if stored.get(name) != config.get(name))
             if "kind" in different:

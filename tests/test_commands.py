@@ -96,6 +96,7 @@ def test_search_refuses_bad_data_in_one_sentence(search_config, data_folder, mon
         (("--pull", 0.1), "--pull needs --mode eager"),
         (("--random-paths", 3), "--random-paths is a way of random, not of mdarts"),
         (("--synthetic-renderings", 2), "--synthetic-renderings needs --synthetic-rain"),
+        (("--swap-rain", 1.5), "--swap-rain must be in [0, 1], not 1.5"),
         (("--imports=",), "--imports: '' is no name of a module"),
         (("--loss", "l7"), "unknown loss 'l7'"),
         (("--network.candidates", "conv3x3", "conv4x4"), "unknown candidate 'conv4x4'"),
@@ -120,6 +121,15 @@ def test_workdir_of_another_configuration_is_refused_and_kept(search_config, gen
         with pytest.raises(command.InputError, match=r"holds a run (with|of another kind)"):
             act(other)
     assert (search_config.workdir / "metrics.jsonl").read_text() == before
+
+
+def test_a_run_older_than_an_option_goes_on_with_its_default(search_config):
+    search.search(search_config)
+    path = search_config.workdir / "config.json"
+    path.write_text(json.dumps({k: v for k, v in json.loads(path.read_text()).items() if k != "swap_rain"}))
+    search.search(search_config)
+    with pytest.raises(command.InputError, match=r"holds a run with swap_rain = 0.0, not 0.5"):
+        search.search(dataclasses.replace(search_config, swap_rain=0.5))
 
 
 @pytest.mark.parametrize(

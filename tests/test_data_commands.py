@@ -69,7 +69,8 @@ import sys
 import data_pipelines.audit, experiments.evaluate, experiments.retrain, experiments.search
 from data_pipelines import open_pairs
 from data_pipelines.batches import as_floats, batches
-as_floats(next(batches(open_pairs("synthetic", "test"), patch=16, batch=2, seed=0)))
+from data_pipelines.sampling import Sampling
+as_floats(next(batches(open_pairs("synthetic", "test"), Sampling(16, 2, 0))))
 sys.exit("tensorflow" in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

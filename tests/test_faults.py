@@ -17,7 +17,7 @@ from autoderain_jax.checkpoints import Checkpoints
 from autoderain_jax.errors import InputError
 from data_pipelines import open_pairs
 from data_pipelines.batches import batches
-from data_pipelines.sampling import sample_patches
+from data_pipelines.sampling import Sampling, sample_patches
 from experiments import retrain, search, workdir
 from tests.kills import SMALL, survives
 from tests.running import final_state, interrupt_at, run
@@ -212,7 +212,7 @@ def test_a_loss_that_is_not_finite_is_told_with_its_step_and_images(search_confi
 def test_an_image_that_is_damaged_costs_nothing_that_was_learned(search_config, monkeypatch, capfd, tmp_path, damage):
     search.search(search_config)
     train, _ = open_pairs(search_config.data, "train").hold_out(search_config.held_out)
-    visited = [sample_patches(train.sizes, 16, 2, search_config.seed, step).image for step in (0, 1)]
+    visited = [sample_patches(train.sizes, Sampling(16, 2, search_config.seed), step).image for step in (0, 1)]
     later = next(train[int(index)].name for index in visited[1] if index not in visited[0])
     path = Path(search_config.data) / "train/rainy" / f"{later}.png"
     sound, real = path.read_bytes(), search.batches

@@ -81,5 +81,6 @@ def test_senseless_options_are_named(monkeypatch, capfd, options, sentence):
 def test_the_next_command_has_what_the_genotype_does_not_tell(search_config):
     plain = search._next(search_config, "a b")
     assert plain == "next: python -m experiments.retrain --genotype 'a b/genotype.json' --workdir 'a b/retrain'"
-    config = dataclasses.replace(search_config, imports=("my_candidates",), synthetic_rain="light")
-    assert search._next(config, "w").endswith("w/retrain --synthetic-rain light --imports my_candidates")
+    config = dataclasses.replace(search_config, imports=("my_candidates",), synthetic_rain="light", swap_rain=0.5)
+    ending = "w/retrain --synthetic-rain light --swap-rain 0.5 --imports my_candidates"
+    assert search._next(config, "w").endswith(ending)

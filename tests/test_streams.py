@@ -15,7 +15,7 @@ from data_pipelines.batches import as_floats, batches
 from data_pipelines.device_stream import DeviceBatch, cut, device_batches
 from data_pipelines.layouts import find_pairs
 from data_pipelines.pairs import Pair, Pairs
-from data_pipelines.sampling import sample_patches
+from data_pipelines.sampling import Sampling, sample_patches, sample_rain
 from data_pipelines.stream import numpy_batches, patch_stream
 
 SIZES = np.array([(40, 33), (33, 40), (36, 36), (50, 34), (34, 34)])
@@ -34,7 +34,7 @@ def pairs():
 
 
 def test_rainy_and_clean_are_cropped_and_flipped_alike(pairs):
-    stream = numpy_batches(pairs, patch=16, batch=8, seed=0)
+    stream = numpy_batches(pairs, Sampling(16, 8, 0))
     flips = set()
     for _ in range(5):
         batch = next(stream)
@@ -53,30 +53,31 @@ def test_rainy_and_clean_are_cropped_and_flipped_alike(pairs):
 
 
 def test_dataset_and_numpy_batches_agree(pairs):
-    options = {"patch": 16, "batch": 2, "seed": 0, "start": 3}
-    dataset = patch_stream(pairs, **options)
-    chex.assert_trees_all_equal(next(dataset.as_numpy_iterator()), next(numpy_batches(pairs, **options)))
+    dataset = patch_stream(pairs, Sampling(16, 2, 0), start=3)
+    chex.assert_trees_all_equal(
+        next(dataset.as_numpy_iterator()), next(numpy_batches(pairs, Sampling(16, 2, 0), start=3))
+    )
 
 
 def test_stream_resumes_exactly_at_any_step(pairs):
-    whole = numpy_batches(pairs, patch=16, batch=3, seed=4)
+    whole = numpy_batches(pairs, Sampling(16, 3, 4))
     batches = [next(whole) for _ in range(7)]
-    resumed = numpy_batches(pairs, patch=16, batch=3, seed=4, start=5)
+    resumed = numpy_batches(pairs, Sampling(16, 3, 4), start=5)
     for expected in batches[5:]:
         chex.assert_trees_all_equal(next(resumed), expected)
-    other = next(numpy_batches(pairs, patch=16, batch=3, seed=5))
+    other = next(numpy_batches(pairs, Sampling(16, 3, 5)))
     assert not np.array_equal(other["rainy"], batches[0]["rainy"])
 
 
 def test_each_epoch_visits_every_image_once_in_an_order_of_its_own():
-    drawn = np.concatenate([sample_patches(SIZES, 16, 2, seed=1, step=step).image for step in range(10)])
+    drawn = np.concatenate([sample_patches(SIZES, Sampling(16, 2, 1), step=step).image for step in range(10)])
     epochs = drawn.reshape(4, 5)
     np.testing.assert_array_equal(np.sort(epochs, axis=1), np.tile(np.arange(5), (4, 1)))
     assert len({tuple(epoch) for epoch in epochs}) > 1
 
 
 def test_crops_reach_every_place_and_stay_inside():
-    samples = [sample_patches(SIZES, 32, 16, seed=0, step=step) for step in range(200)]
+    samples = [sample_patches(SIZES, Sampling(32, 16, 0), step=step) for step in range(200)]
     image, top, left, flip = (np.concatenate(field) for field in zip(*samples, strict=True))
     for index, (height, width) in enumerate(SIZES):
         assert set(top[image == index]) == set(range(height - 32 + 1))
@@ -85,11 +86,33 @@ def test_crops_reach_every_place_and_stay_inside():
 
 
 def test_first_patches_are_fixed_for_all_time():
-    patches = sample_patches(SIZES, 16, 4, seed=7, step=3)
+    patches = sample_patches(SIZES, Sampling(16, 4, 7), step=3)
     assert patches.image.tolist() == [3, 1, 0, 1]
     assert patches.top.tolist() == [26, 17, 3, 17]
     assert patches.left.tolist() == [8, 24, 17, 23]
     assert patches.flip.tolist() == [False, False, True, True]
+
+
+def test_swapped_rain_is_that_of_another_patch_over_the_same_scene():
+    scenes = [Pair(str(i), str(i), (40, 40), lambda i=i: scene(i)) for i in range(5)]
+
+    def scene(i):
+        # Rain of image i is i + 1 everywhere; the last is too bright to show all of it.
+        clean = np.full((40, 40, 3), 254 if i == 4 else 20 * i, np.uint8)
+        return np.concatenate([np.minimum(clean.astype(int) + i + 1, 255).astype(np.uint8), clean], -1)
+
+    pairs, sampling = Pairs(scenes), Sampling(16, 50, 0, swap_rain=0.4)
+    swapped, plain = (next(numpy_batches(pairs, drawn)) for drawn in (sampling, Sampling(16, 50, 0)))
+    np.testing.assert_array_equal(swapped["clean"], plain["clean"])
+    own, rain = (draw(pairs.sizes, sampling, 0) for draw in (sample_patches, sample_rain))
+    shown = np.where(rain.image == 4, 1, rain.image + 1)
+    expected = np.minimum(plain["clean"][:, 0, 0, 0].astype(int) + shown, 255)
+    np.testing.assert_array_equal(swapped["rainy"], np.broadcast_to(expected[:, None, None, None], (50, 16, 16, 3)))
+    others = (np.stack(own) != np.stack(rain)).any(0)
+    assert 10 < others.sum() < 30
+    assert set(rain.image[others]) == set(range(5))
+    assert not (np.stack(own) != np.stack(sample_rain(pairs.sizes, Sampling(16, 50, 0, 1e-9), 0))).any()
+    assert (np.stack(own) != np.stack(sample_rain(pairs.sizes, Sampling(16, 50, 0, 1.0), 0))).any(0).all()
 
 
 def test_held_out_images_are_whole_stable_and_nested(pairs):
@@ -129,7 +152,7 @@ def truncate(path):
 
 def test_truncated_image_is_named_by_the_stream(data_folder):
     truncate(data_folder / "train/rainy/a2.png")
-    stream = numpy_batches(open_pairs(str(data_folder), "train"), patch=16, batch=5, seed=0)
+    stream = numpy_batches(open_pairs(str(data_folder), "train"), Sampling(16, 5, 0))
     with pytest.raises(InputError, match=r"cannot read image .*a2\.png") as caught:
         list(itertools.islice(stream, 3))
     assert "\n" not in str(caught.value)
@@ -142,7 +165,7 @@ def test_an_image_replaced_by_one_of_another_size_is_named(data_folder, stream, 
     height, width = opened.sizes[2]
     Image.new("RGB", (width + 2, height)).save(data_folder / f"train/{kind}/a2.png")
     with pytest.raises(InputError, match=rf"{kind}/a2\.png is {width + 2}x{height} but was {width}x{height} when"):
-        next(batches(opened, patch=16, batch=5, seed=0, stream=stream))
+        next(batches(opened, Sampling(16, 5, 0), stream=stream))
 
 
 def test_halves_replaced_by_others_are_named(tmp_path):
@@ -159,35 +182,36 @@ def test_a_file_that_vanishes_is_named(data_folder, stream):
     opened = open_pairs(str(data_folder), "train")
     (data_folder / "train/clean/a2.png").unlink()
     with pytest.raises(InputError, match=r"^cannot read image .*clean/a2\.png: No such file or directory$"):
-        next(batches(opened, patch=16, batch=5, seed=0, stream=stream))
+        next(batches(opened, Sampling(16, 5, 0), stream=stream))
 
 
 def test_image_smaller_than_the_patch_is_named(pairs):
     with pytest.raises(InputError, match=r"image 40x33 is 33x40, smaller than --patch 36"):
-        next(numpy_batches(pairs, patch=36, batch=2, seed=0))
+        next(numpy_batches(pairs, Sampling(36, 2, 0)))
 
 
 @pytest.mark.parametrize("start", [0, 7])
-def test_device_stream_gives_the_same_patches(pairs, start):
-    options = {"patch": 16, "batch": 4, "seed": 3, "start": start}
+@pytest.mark.parametrize("swap_rain", [0.0, 0.5])
+def test_device_stream_gives_the_same_patches(pairs, start, swap_rain):
+    sampling = Sampling(16, 4, 3, swap_rain)
     cut_out = jax.jit(cut)
-    host, device = numpy_batches(pairs, **options), device_batches(pairs, **options)
+    host, device = numpy_batches(pairs, sampling, start=start), device_batches(pairs, sampling, start=start)
     for _ in range(5):
         chex.assert_trees_all_equal(jax.device_get(cut_out(next(device))), next(host))
 
 
 def test_device_stream_compiles_its_step_once(pairs):
     cut_out = jax.jit(chex.assert_max_traces(cut, n=1))
-    stream = device_batches(pairs, patch=16, batch=4, seed=3)
+    stream = device_batches(pairs, Sampling(16, 4, 3))
     for _ in range(3):
         cut_out(next(stream))
 
 
 @pytest.mark.parametrize("stream", ["device", "tf"])
 def test_shards_of_processes_are_disjoint_and_make_up_the_batch(pairs, stream):
-    options = {"patch": 16, "batch": 6, "seed": 1, "start": 2, "stream": stream}
-    whole = batches(pairs, **options)
-    shards = [batches(pairs, **options, shard=(index, 3)) for index in range(3)]
+    sampling, options = Sampling(16, 6, 1, swap_rain=0.5), {"start": 2, "stream": stream}
+    whole = batches(pairs, sampling, **options)
+    shards = [batches(pairs, sampling, **options, shard=(index, 3)) for index in range(3)]
     for _ in range(3):
         parts = [as_floats(next(shard)) for shard in shards]
         for part in parts:
@@ -199,20 +223,20 @@ def test_shards_of_processes_are_disjoint_and_make_up_the_batch(pairs, stream):
 @pytest.mark.parametrize("stream", ["device", "tf"])
 def test_batch_that_cannot_be_shared_is_refused(pairs, stream):
     with pytest.raises(InputError, match="--batch 5 cannot be shared equally among 2 processes"):
-        next(batches(pairs, patch=16, batch=5, seed=0, shard=(0, 2), stream=stream))
+        next(batches(pairs, Sampling(16, 5, 0), shard=(0, 2), stream=stream))
 
 
 def test_stream_is_chosen_by_size(pairs, monkeypatch):
     kinds = []
     for limit in (pairs.nbytes, pairs.nbytes - 1):
         monkeypatch.setattr(batching, "HOST_BYTES", limit)
-        kinds.append(type(next(batches(pairs, patch=16, batch=2, seed=0))))
+        kinds.append(type(next(batches(pairs, Sampling(16, 2, 0)))))
     assert kinds == [DeviceBatch, dict]
     assert pairs.nbytes == sum(pair.load().nbytes for pair in pairs)
 
 
 def test_floats_are_in_the_unit_interval(pairs):
-    batch = next(numpy_batches(pairs, patch=16, batch=2, seed=0))
+    batch = next(numpy_batches(pairs, Sampling(16, 2, 0)))
     rainy, clean = as_floats(batch)
     chex.assert_type([rainy, clean], np.float32)
     np.testing.assert_allclose(rainy * 255, batch["rainy"], atol=1e-4)
@@ -223,7 +247,7 @@ def test_unreadable_image_is_named_by_the_device_stream(data_folder):
     truncate(data_folder / "train/rainy/a2.png")
     with pytest.raises(InputError, match=r"cannot read image .*a2\.png"):
         # Before any batch is asked for.
-        device_batches(open_pairs(str(data_folder), "train"), patch=16, batch=5, seed=0)
+        device_batches(open_pairs(str(data_folder), "train"), Sampling(16, 5, 0))
 
 
 def test_two_processes_share_the_stream(data_folder, tmp_path):
@@ -232,8 +256,9 @@ import sys
 import numpy as np
 from data_pipelines import open_pairs
 from data_pipelines.batches import as_floats, batches
+from data_pipelines.sampling import Sampling
 data, index, stream, out = sys.argv[1:]
-mine = batches(open_pairs(data, "train"), patch=16, batch=4, seed=2, start=5, shard=(int(index), 2), stream=stream)
+mine = batches(open_pairs(data, "train"), Sampling(16, 4, 2), start=5, shard=(int(index), 2), stream=stream)
 np.save(out, np.stack([np.concatenate(as_floats(next(mine)), -1) for _ in range(6)]))
 """
     parts = []
@@ -241,7 +266,7 @@ np.save(out, np.stack([np.concatenate(as_floats(next(mine)), -1) for _ in range(
         out = tmp_path / f"{index}.npy"
         subprocess.run([sys.executable, "-c", code, data_folder, str(index), stream, out], check=True)
         parts.append(np.load(out))
-    whole = batches(open_pairs(str(data_folder), "train"), patch=16, batch=4, seed=2, start=5)
+    whole = batches(open_pairs(str(data_folder), "train"), Sampling(16, 4, 2), start=5)
     for step in range(6):
         together = np.concatenate([part[step] for part in parts])
         np.testing.assert_array_equal(together, np.concatenate(as_floats(next(whole)), -1))
@@ -251,12 +276,13 @@ def test_a_process_ends_while_batches_are_being_prepared(data_folder):
     code = """
 import sys, time
 from data_pipelines import open_pairs, stream
+from data_pipelines.sampling import Sampling
 real = stream.patch_batch
 def slow(*args):
     time.sleep(0.3)
     return real(*args)
 stream.patch_batch = slow
-batches = stream.numpy_batches(open_pairs(sys.argv[1], "train"), patch=16, batch=2, seed=0)
+batches = stream.numpy_batches(open_pairs(sys.argv[1], "train"), Sampling(16, 2, 0))
 next(batches)
 """
     subprocess.run([sys.executable, "-c", code, data_folder], check=True, timeout=60)

@@ -21,6 +21,7 @@ from autoderain_jax.genotype import HAND_MADE, uniform
 from autoderain_jax.network import DerainNet
 from data_pipelines import BUILTIN, Pairs, open_pairs
 from data_pipelines.batches import as_floats, batches, fits
+from data_pipelines.sampling import Sampling
 from experiments import command
 from experiments.benchmark.timing import in_turn, ratio, seconds
 from experiments.config import Preset, retrain_preset
@@ -92,7 +93,7 @@ def _measure(config: PipelineConfig, preset: Preset, pairs: Pairs, watch_memory:
     training = retrain_preset(preset)
     size = {"patch": training.patch, "batch": training.batch}
     names = STREAMS if fits(pairs) else ("tf",)
-    streams = {name: batches(pairs, seed=0, stream=name, **size) for name in names}
+    streams = {name: batches(pairs, Sampling(**size, seed=0), stream=name) for name in names}
     cut = jax.jit(as_floats)
     for stream in streams.values():
         seconds(lambda stream=stream: cut(next(stream)), -(-len(pairs) // training.batch))
