@@ -19,7 +19,7 @@ from autoderain_jax.errors import InputError
 from data_pipelines import find_data
 from data_pipelines.findings import Finding, PartReport, check
 from data_pipelines.known import is_known, known
-from data_pipelines.layouts import Part
+from data_pipelines.pair_files import Part
 from experiments import command
 
 SHOWN = 10

@@ -15,8 +15,8 @@ from autoderain_jax.errors import InputError
 from autoderain_jax.metrics import SSIM_WINDOW, score
 from data_pipelines.images import UnsuitableImage
 from data_pipelines.known import DataSet
-from data_pipelines.layouts import PairFiles, Part, UnequalSizes
 from data_pipelines.likeness import Scene, likeness, same_scenes, thumbnail
+from data_pipelines.pair_files import PairFiles, Part, UnequalSizes
 from data_pipelines.pairs import fingerprint, pixel_digest
 
 PROTOCOLS = ("y-matlab", "rgb")

@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from autoderain_jax.errors import InputError, shown
-from data_pipelines.layouts import Part, find_or_tell, holds_images, joined
+from data_pipelines.layouts import find_or_tell, holds_images
+from data_pipelines.pair_files import Part, joined
 
 NAMES = (
     "rain100l",

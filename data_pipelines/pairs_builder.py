@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from data_pipelines.known import DataSet
-from data_pipelines.layouts import Part
+from data_pipelines.pair_files import Part
 from data_pipelines.quiet_tf import tfds
 
 

@@ -27,7 +27,8 @@ from autoderain_jax.metrics import PROTOCOLS, SSIM_WINDOW, score
 from autoderain_jax.model import Model
 from data_pipelines import BUILTIN, choose_part, find_data
 from data_pipelines.images import read_rgb
-from data_pipelines.layouts import ALL, matched_files
+from data_pipelines.layouts import ALL
+from data_pipelines.matching import matched_files
 from data_pipelines.pairs import Pairs, fingerprint, pixel_digest
 from experiments import command, scores
 from experiments.figures import contact_sheet

@@ -15,7 +15,7 @@ from scipy import stats
 from autoderain_jax.errors import InputError, shown
 from autoderain_jax.files import read_bytes
 from autoderain_jax.metrics import PROTOCOLS
-from data_pipelines.layouts import plain_name
+from data_pipelines.matching import plain_name
 
 METRICS = ("psnr", "ssim")
 NAMES = "surrogateescape"

@@ -39,7 +39,8 @@ from autoderain_jax.model import Model
 from autoderain_jax.network import NetworkConfig, open_choices
 from data_pipelines import find_data
 from data_pipelines.images import image_size, read_rgb
-from data_pipelines.layouts import find_listed, find_parts, matched_files
+from data_pipelines.layouts import find_listed, find_parts
+from data_pipelines.matching import matched_files
 from data_pipelines.photos import Photo
 from experiments import scores, video
 from experiments.config import SearchConfig, retrain_preset

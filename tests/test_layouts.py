@@ -9,7 +9,8 @@ from autoderain_jax.errors import InputError
 from data_pipelines import find_data, open_pairs
 from data_pipelines.images import read_rgb
 from data_pipelines.known import NAMES, known
-from data_pipelines.layouts import MOST_LINES, find_pairs, find_parts, matched_files
+from data_pipelines.layouts import MOST_LINES, find_pairs, find_parts
+from data_pipelines.matching import matched_files
 from data_pipelines.synthetic import with_synthetic
 
 

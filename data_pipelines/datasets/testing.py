@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from data_pipelines.layouts import Side
+from data_pipelines.pair_files import Side
 from data_pipelines.quiet_tf import tfds
 
 HEIGHT, WIDTH = 12, 20
