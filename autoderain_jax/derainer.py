@@ -21,7 +21,7 @@ from autoderain_jax.model import Model
 from autoderain_jax.network import DerainNet
 from autoderain_jax.orientation import upright
 from autoderain_jax.sizes import PRICE, PRICES, Size, Sizes
-from autoderain_jax.tiles import grid, largest_tile, lay, margin_of, memory_limit, reach, spans, tile_side
+from autoderain_jax.tiles import cuts, grid, largest_tile, lay, margin_of, memory_limit, reach, tile_side
 
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")
 """Pillow images whose colours RGB of 8 bits holds."""
@@ -159,15 +159,12 @@ class Derainer:
         # As the network pads, so that tiles begin where pixels of its lowest resolution do.
         pad = [(0, -size % self.model.config.stride) for size in (height, width)]
         padded = np.pad(image, (*pad, (0, 0)), "reflect")
-        if height * width <= tile**2:
-            return self._run(padded, tile)[:height, :width]
         restored, margin = np.empty_like(padded), margin_of(tile, self._reach, self._grid)
         fade = margin // 2 if self._reach is None or margin < self._reach else 0
-        # Of an image that is not as high as a tile, tiles may be wider.
-        wide = tile_side(tile**2 // min(padded.shape[0], tile), self._grid)
-        for row in spans(padded.shape[0], tile, margin, self._grid):
+        rows, columns = cuts(padded.shape[:2], tile, margin, self._grid)
+        for row in rows:
             strip = np.empty_like(padded[row.whole])
-            for column in spans(padded.shape[1], wide, margin, self._grid):
+            for column in columns:
                 part = self._run(padded[row.whole, column.whole], tile)
                 lay(strip.swapaxes(0, 1), part.swapaxes(0, 1), column, fade)
             lay(restored, strip, row, fade)

@@ -100,6 +100,20 @@ def margin_of(tile: int, reach: int | None, grid: int) -> int:
     return min(needed, tile // 4)
 
 
+def cuts(size: tuple[int, int], tile: int, margin: int, grid: int) -> tuple[list[Span], list[Span]]:
+    """Rows and columns of the tiles that an image is cut into, one of each if it has no more pixels than a tile.
+
+    Args:
+      size: height and width of the image.
+      tile, margin, grid: as for ``spans``; of an image that is not as high as a tile, tiles may be wider.
+    """
+    height, width = size
+    if height * width <= tile**2:
+        return [Span(0, height, 0, height)], [Span(0, width, 0, width)]
+    wide = tile_side(tile**2 // min(height, tile), grid)
+    return list(spans(height, tile, margin, grid)), list(spans(width, wide, margin, grid))
+
+
 def spans(length: int, tile: int, margin: int, grid: int) -> Iterator[Span]:
     """Tiles along one side of an image, of one length but for the last, whose counting parts cover it once.
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from autoderain_jax import Derainer
 from autoderain_jax.sizes import PRICES, Sizes
-from autoderain_jax.tiles import MOST_OF_MACHINE, margin_of, spans, tile_side
+from autoderain_jax.tiles import MOST_OF_MACHINE, cuts, margin_of
 from data_pipelines.synthetic import Rain, add_rain, photograph
 
 # As on any machine of 10 GB or more.
@@ -35,13 +35,10 @@ def in_tiles(image, side, pool_window=model.pool_window):
     return other(image)
 
 
-def cut(height, width, tile):
+def cut(height, width):
     """Rows and columns of the tiles that an image is cut into."""
-    if height * width <= tile**2:
-        return list(spans(height, height, 0, 1)), list(spans(width, width, 0, 1))
-    margin = margin_of(tile, derainer._reach, derainer._grid)
-    wide = tile_side(tile**2 // min(height, tile), derainer._grid)
-    return [list(spans(*side, margin, derainer._grid)) for side in ((height, tile), (width, wide))]
+    tile, grid = derainer._tile, derainer._grid
+    return cuts((height, width), tile, margin_of(tile, derainer._reach, grid), grid)
 
 
 def differ(name, whole, parts):
@@ -63,7 +60,7 @@ def memory():
     image = np.pad(small, ((0, 3600), (0, 5400), (0, 0)), "symmetric")
     print(f"6000x4000: {peak():.1f} GB of process memory before it is restored,", flush=True)
     derainer(image)
-    rows, columns = cut(4000, 6000, derainer._tile)
+    rows, columns = cut(4000, 6000)
     print(f"  {peak():.1f} GB after, in {len(rows) * len(columns)} tiles", flush=True)
 
 
@@ -73,7 +70,7 @@ def programs():
         draw, sizes, found, asked, taken = np.random.RandomState(0), Sizes(4, PRICES["cpu"]), set(), 0, 0
         for _ in range(100):
             height, width = (int(side) + -int(side) % 4 for side in draw.randint(low, high, 2))
-            rows, columns = cut(height, width, derainer._tile)
+            rows, columns = cut(height, width)
             for part in ((row.stop - row.start, column.stop - column.start) for row in rows for column in columns):
                 found.add(chosen := sizes.choose(part, derainer._tile**2))
                 asked, taken = asked + part[0] * part[1], taken + chosen[0] * chosen[1]

@@ -56,6 +56,10 @@ class Gpu(NamedTuple):
         return "cuda13" if new else "cuda12"
 
 
+class NoDeviceError(Exception):
+    """There is nothing that JAX could compute on; the text says why, and what to do."""
+
+
 class Findings:
     """What was found, printed as it is.
 
@@ -175,8 +179,8 @@ def check_devices(found: Findings) -> None:
         devices = jax.devices()
     except AssertionError:
         # JAX's, without a word, where it is told to use CUDA alone and sees no GPU.
-        found.problem(f"JAX_PLATFORMS is {jax.config.jax_platforms!r}, and JAX finds no such device: unset it")
-        return
+        sentence = f"JAX_PLATFORMS is {jax.config.jax_platforms!r}, and JAX finds no such device: unset it"
+        raise NoDeviceError(sentence) from None
     found.tell("devices", f"{len(devices)} x {devices[0].device_kind} ({devices[0].platform})")
     if here and devices[0].platform == "cpu":
         found.problem(f"there is a GPU, but JAX uses the CPU: {_why_no_gpu(here[0])}")
@@ -301,6 +305,9 @@ def main() -> int:
     for check in CHECKS:
         try:
             check(found)
+        except NoDeviceError as error:
+            found.problem(str(error))
+            break
         except Exception as error:
             # What fails, and how, depends on what is broken.
             what = check.__name__.removeprefix("check_")

@@ -133,3 +133,15 @@ def test_an_import_that_fails_is_a_problem(tmp_path):
     assert "problem: devices: RuntimeError: jaxlib is version 1, but jax needs 2\n" in done.stdout
     assert done.stdout.endswith("\n1 to mend\n")
     assert not done.stderr
+
+
+def test_without_a_device_nothing_else_is_tried(monkeypatch, capfd):
+    def devices():
+        raise AssertionError
+
+    monkeypatch.setattr("jax.devices", devices)
+    monkeypatch.setattr(sys, "argv", ["doctor"])
+    assert doctor.main() == 1
+    out = capfd.readouterr().out
+    assert "JAX finds no such device: unset it\n1 to mend\n" in out
+    assert "packaged model" not in out

@@ -13,7 +13,7 @@ from autoderain_jax.blocks import Extent
 from autoderain_jax.genotype import Genotype
 from autoderain_jax.network import DerainNet, NetworkConfig
 from autoderain_jax.sizes import PRICES, Sizes
-from autoderain_jax.tiles import spans, tile_side
+from autoderain_jax.tiles import cuts
 
 MOST = 10**7
 
@@ -71,12 +71,8 @@ def test_photographs_of_any_size_need_few_programs_on_a_cpu(tile, sides, most, w
     draw, sizes, programs, asked, taken = np.random.RandomState(0), Sizes(4, PRICES["cpu"]), set(), 0, 0
     for _ in range(100):
         height, width = (int(side) + -int(side) % 4 for side in draw.randint(*sides, 2))
-        parts = [(height, width)]
-        if height * width > tile**2:
-            wide = tile_side(tile**2 // min(height, tile), grid)
-            across, down = (list(spans(*side, margin, grid)) for side in ((width, wide), (height, tile)))
-            parts = [(row.stop - row.start, column.stop - column.start) for row in down for column in across]
-        for part in parts:
+        rows, columns = cuts((height, width), tile, margin, grid)
+        for part in ((row.stop - row.start, column.stop - column.start) for row in rows for column in columns):
             programs.add(chosen := sizes.choose(part, tile**2))
             asked, taken = asked + part[0] * part[1], taken + chosen[0] * chosen[1]
     assert len(programs) <= most
