@@ -123,6 +123,12 @@ def _targets(config: DerainConfig) -> tuple[dict[Path, Path], list[str]]:
         if not other.samefile(file):
             raise InputError(f"two inputs are named {file.name}: restore them into different folders")
         targets[other] = config.output / other.name
+    if any(map(video.is_video_name, targets)):
+        try:
+            video.require_av()
+        except InputError as error:
+            targets = {file: target for file, target in targets.items() if not video.is_video_name(file)}
+            unsuitable.append(str(error))
     if not targets:
         raise InputError(unsuitable[0])
     if config.compare and not any(map(is_image_name, targets)):
@@ -131,8 +137,6 @@ def _targets(config: DerainConfig) -> tuple[dict[Path, Path], list[str]]:
     for target in filter(Path.exists, written):
         if overwritten := [file for file in targets if file.samefile(target)]:
             raise InputError(f"--output {config.output} would overwrite the input {overwritten[0]}")
-    if any(map(video.is_video_name, targets)):
-        video.require_av()
     folder = config.output / COMPARED if config.compare else config.output
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -132,7 +132,9 @@ def _add_pictures(output, like, source, first, suffix: str):
     stream.pix_fmt = "yuv444p" if first.width % 2 or first.height % 2 else "yuv420p"
     stream.codec_context.time_base = like.time_base
     for name in ("colorspace", "color_range", "color_primaries", "color_trc"):
-        if (value := getattr(source, name, None)) is not None:
+        value = getattr(source, name, None)
+        # Of RGB, and of what the scaler does not know, there is none to keep.
+        if value is not None and (name != "colorspace" or value in MATRICES):
             setattr(stream.codec_context, name, value)
     ratio = like.sample_aspect_ratio
     if ratio:

@@ -1,6 +1,7 @@
 """``experiments.derain``: what becomes of files."""
 
 import re
+import sys
 
 import jax
 import numpy as np
@@ -248,6 +249,33 @@ def read_video(av, path):
                 found["frames"].append(frame.to_ndarray(format="rgb24"))
                 found["times"].append(float(frame.pts * frame.time_base))
         return found
+
+
+def test_a_video_of_rgb_becomes_one_that_says_no_more_that_it_is(tmp_path):
+    av = pytest.importorskip("av")
+    with av.open(str(tmp_path / "in.mp4"), "w") as file:
+        stream = file.add_stream("libx264rgb", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "rgb24"
+        file.mux(stream.encode(av.VideoFrame.from_ndarray(np.full((48, 64, 3), (200, 90, 30), np.uint8))))
+        file.mux(stream.encode())
+    video.restore(tmp_path / "in.mp4", tmp_path / "out.mp4", lambda image: image, command_module.console())
+    with av.open(str(tmp_path / "in.mp4")) as before, av.open(str(tmp_path / "out.mp4")) as after:
+        frames = [next(file.decode(video=0)) for file in (before, after)]
+    assert [frame.colorspace == 0 for frame in frames] == [True, False]
+    images = [frame.to_ndarray(format="rgb24").astype(int) for frame in frames]
+    assert np.abs(images[0] - images[1]).max() <= 6
+
+
+def test_photographs_are_restored_where_videos_cannot_be(command, tmp_path, rainy, monkeypatch):
+    monkeypatch.setitem(sys.modules, "av", None)
+    Image.fromarray(rainy).save(tmp_path / "photo.png")
+    (tmp_path / "clip.MOV").touch()
+    code, _, err = command("photo.png", "clip.MOV")
+    assert code == 1
+    assert "videos need PyAV" in err
+    assert (tmp_path / "out/photo.png").exists()
+    code, _, err = command("clip.MOV")
+    assert (code, "videos need PyAV" in err) == (2, True)
 
 
 @pytest.mark.parametrize(("matrix", "span"), [(1, 1), (6, 1), (1, 2), (2, 0)])
