@@ -40,6 +40,8 @@ MOST_METRICS = 2**25
 SECONDS_PER_MINUTE = 60.0
 AGREE_STEPS = 10
 """Several processes ask one another after so many steps whether to save or to stop."""
+LATER = {"ema": 0.0, "swap_rain": 0.0}
+"""Options that runs may be older than, with the values that leave everything as it was before."""
 _LOCKS: dict[Path, int] = {}
 """Descriptors of files by which this process has locked folders; they stay open."""
 
@@ -95,27 +97,25 @@ class Workdir:
         self.console = command.console()
         self.writes = processes.is_first()
         identity = {"kind": kind, **_plain(config), **inputs}
-        # Runs that are older than an option are as its default leaves them.
-        defaults = {field.name: field.default for field in dataclasses.fields(config)}
         try:
             if self.writes:
                 claim(self.folder)
-                self._adopt(identity, defaults)
+                self._adopt(identity)
             processes.meet("workdir")
             if not self.writes:
-                self._adopt(identity, defaults)
+                self._adopt(identity)
         except OSError as error:
             raise InputError(f"cannot use workdir {self.folder}: {error.strerror}") from None
         self.console.print(f"workdir: {self.folder}")
 
-    def _adopt(self, config: dict[str, Any], defaults: dict[str, Any]) -> None:
-        """Writes the configuration, or compares it with the one already there, or defaults where that has nothing."""
+    def _adopt(self, config: dict[str, Any]) -> None:
+        """Writes the configuration, or compares it with the one already there."""
         path = self.folder / "config.json"
         if path.exists():
             stored = read_json(path, "configuration")
             if not isinstance(stored, dict):
                 raise InputError(f"{path} is damaged: it is not a JSON object")
-            stored = {**{name: defaults[name] for name in config.keys() & defaults.keys()}, **stored}
+            stored = {**{name: value for name, value in LATER.items() if name in config}, **stored}
             names = stored.keys() | config.keys()
             different = sorted(name for name in names if stored.get(name) != config.get(name))
             if "kind" in different:
