@@ -175,3 +175,9 @@ def test_operations_are_counted_on_the_cpu(monkeypatch):
     monkeypatch.setattr(jax, "local_devices", without)
     with pytest.raises(InputError, match="leaves out the CPU, on which multiply-accumulates are counted: set it to"):
         network_macs(config, uniform(config, "conv1x1").choices)
+
+
+def test_what_does_no_arithmetic_has_no_multiply_accumulates():
+    features = jax.ShapeDtypeStruct((1, 8, 8, 4), jnp.float32)
+    assert candidates.counted_macs(lambda x: x, features) == 0
+    assert candidates.counted_macs(lambda x: x @ jnp.ones((4, 6)), features) == 8 * 8 * 4 * 6
