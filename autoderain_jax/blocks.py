@@ -87,8 +87,13 @@ class ChoiceConv(nn.Module):
         return y + bias.astype(x.dtype)
 
 
+def squeezed(channels: int, reduction: int) -> int:
+    """Width of the hidden layer of squeeze-and-excitation: at least 4, as narrower ones tell little."""
+    return max(channels // reduction, 4)
+
+
 class SqueezeExcite(nn.Module):
-    """Channel attention: pool, 1x1 to c/reduction, relu, 1x1 to c, sigmoid, scale.
+    """Channel attention: pool, 1x1 to c/reduction (or 4, if that is more), relu, 1x1 to c, sigmoid, scale.
 
     Attributes:
       reduction: the factor by which the hidden layer is narrower than the input.
@@ -111,7 +116,7 @@ class SqueezeExcite(nn.Module):
             s = x.mean((1, 2), keepdims=True)
         else:
             s = x.sum((1, 2), keepdims=True) / (extent.height * extent.width).astype(x.dtype)
-        s = nn.relu(nn.Dense(max(channels // self.reduction, 4), dtype=x.dtype, name="squeeze")(s))
+        s = nn.relu(nn.Dense(squeezed(channels, self.reduction), dtype=x.dtype, name="squeeze")(s))
         scale = nn.sigmoid(nn.Dense(channels, dtype=x.dtype, name="excite")(s))
         return spread(scale, self.pool_window, size) if self.pool_window else scale
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from autoderain_jax.blocks import SqueezeExcite
+from autoderain_jax.blocks import SqueezeExcite, squeezed
 from autoderain_jax.candidates import Candidate, candidate, counted_macs
 from autoderain_jax.network import DerainNet, NetworkConfig
 from autoderain_jax.search_space import Choices, Rows
@@ -26,7 +26,7 @@ def macs(config: NetworkConfig, patch: int = 64) -> Rows:
     return _table(
         config,
         lambda c, channels, level: c.macs(channels, channels) / 4**level,
-        lambda channels, level: 2.0 * channels**2 / config.reduction / patch**2,
+        lambda channels, level: 2.0 * channels * squeezed(channels, config.reduction) / patch**2,
     )
 
 
@@ -36,7 +36,7 @@ def params(config: NetworkConfig, patch: int = 64) -> Rows:
     return _table(
         config,
         lambda c, channels, level: float(c.parameters(channels, channels)),
-        lambda channels, level: 2.0 * channels**2 / config.reduction,
+        lambda channels, level: 2.0 * channels * squeezed(channels, config.reduction),
     )
 
 

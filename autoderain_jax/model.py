@@ -147,7 +147,9 @@ def _read_weights(path: Path, network: DerainNet) -> Mapping[str, Any]:
             raise InputError(f"cannot read weights {path}: its header has more than {MOST_HEADER:,} bytes")
         with safetensors.safe_open(path, "numpy") as file:
             names = set(file.keys())
-            wanted = _shapes(network, names, path)
+            shapes = _shapes(network, names, path)
+            # A candidate without weights is an empty node, of which the file has nothing.
+            wanted = {name: shape for name, shape in shapes.items() if shape is not flax.traverse_util.empty_node}
             different = sorted(wanted.keys() ^ names) or [
                 name
                 for name in sorted(wanted)
@@ -161,11 +163,11 @@ def _read_weights(path: Path, network: DerainNet) -> Mapping[str, Any]:
     for name, values in flat.items():
         if not np.isfinite(values).all():
             raise InputError(f"{path} has weights that are not finite at {name}")
-    return flax.traverse_util.unflatten_dict(flat, sep="/")
+    return flax.traverse_util.unflatten_dict(shapes | flat, sep="/")
 
 
-def _shapes(network: DerainNet, names: set[str], path: Path) -> dict[str, tuple[int, ...]]:
-    """The shapes of all weights by name."""
+def _shapes(network: DerainNet, names: set[str], path: Path) -> dict[str, Any]:
+    """The shapes of all weights by name, and the nodes that are empty."""
     # Tracing a network takes seconds where it is deep, which a file without its blocks is not worth.
     missing = sorted(network.choices.keys() - {name.partition("/")[0] for name in names})
     if missing:
@@ -173,4 +175,4 @@ def _shapes(network: DerainNet, names: set[str], path: Path) -> dict[str, tuple[
     size = 2 * network.config.stride
     rainy = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
     expected = jax.eval_shape(network.init, jax.random.key(0), rainy)["params"]
-    return flax.traverse_util.flatten_dict(jax.tree.map(jnp.shape, expected), sep="/")
+    return flax.traverse_util.flatten_dict(jax.tree.map(jnp.shape, expected), keep_empty_nodes=True, sep="/")

@@ -220,8 +220,8 @@ class RetrainConfig(TrainingConfig):
     --data, and without --preset so are its preset and network."""
     initial_model: Path | None = None
     """Fine-tuning: the model, a folder, fast or best, whose weights are trained further on --data, without --genotype.
-    Genotype and network are the model's, and so are the defaults of --preset and --patch. If nothing scores better on
-    the images held out, the result is that model."""
+    Genotype and network are the model's, but for --network.dtype, and so are the defaults of --preset and --patch. If
+    nothing scores better on the images held out, the result is that model."""
     gradient_clip: float = 0.01
     """Norm to which longer gradients are shortened, as a single one can undo a training; 0: never."""
     ema: float = 0.0

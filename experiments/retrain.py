@@ -154,7 +154,8 @@ def start_of(config: RetrainConfig) -> tuple[Genotype, Model | None]:
     initial = Model.load(config.initial_model)
     if config.workdir is not None and (config.workdir / "model").resolve() == config.initial_model.resolve():
         raise InputError(f"--workdir {config.workdir} would overwrite --initial-model {config.initial_model}")
-    if initial.config != config.network:
+    # The precision that it is trained in is no part of what it is.
+    if dataclasses.replace(initial.config, dtype=config.network.dtype) != config.network:
         raise InputError(f"--network is not that of --initial-model {config.initial_model}: leave it out")
     return initial.genotype, initial
 

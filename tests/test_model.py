@@ -10,6 +10,7 @@ import sys
 import types
 
 import chex
+import flax.linen as nn
 import flax.traverse_util
 import jax
 import jax.numpy as jnp
@@ -19,8 +20,9 @@ import safetensors.numpy
 from PIL import ExifTags, Image
 
 from autoderain_jax import Derainer, InputError, Model
+from autoderain_jax.candidates import CANDIDATES, add_candidate
 from autoderain_jax.checkpoints import Checkpoints
-from autoderain_jax.cost import macs, relative_cost
+from autoderain_jax.cost import macs, params, relative_cost
 from autoderain_jax.genotype import Genotype, one_hot_gates, uniform
 from autoderain_jax.network import DerainNet, NetworkConfig, open_choices
 from autoderain_jax.search_space import initial_alphas
@@ -47,6 +49,30 @@ def test_model_round_trip_restores_the_same_image(model, tmp_path):
     chex.assert_shape(restored, (21, 18, 3))
     np.testing.assert_array_equal(restored, expected)
     assert (restored != image).any()
+
+
+def test_a_model_of_candidates_without_weights_round_trips(network_config, tmp_path):
+    class Pool(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return nn.avg_pool(x, (3, 3), padding="SAME")
+
+    @add_candidate
+    def pool3x3(features):
+        return Pool()
+
+    try:
+        config = dataclasses.replace(network_config, candidates=("conv3x3", "pool3x3"))
+        network = DerainNet(config, uniform(config, "pool3x3").choices)
+        params = jax.jit(network.init)(jax.random.key(0), jnp.zeros((1, 16, 16, 3)))["params"]
+        model = Model(config, uniform(config, "pool3x3"), params, 16)
+        model.save(tmp_path)
+        loaded = Model.load(tmp_path)
+        assert loaded.id == model.id
+        image = np.random.RandomState(0).randint(256, size=(21, 18, 3)).astype(np.uint8)
+        np.testing.assert_array_equal(Derainer(loaded)(image), Derainer(model)(image))
+    finally:
+        del CANDIDATES["pool3x3"]
 
 
 def test_a_model_restores_the_same_on_eight_devices(model, tmp_path):
@@ -231,6 +257,17 @@ def test_cost_ranks_architectures_and_has_exact_gradients():
     grads = jax.grad(relative_cost)(initial_alphas(choices), prices)
     total = sum(row.max() for row in jax.tree.leaves(prices))
     chex.assert_trees_all_close(grads, jax.tree.map(lambda row: row / total, prices), rtol=1e-6)
+
+
+def test_the_price_of_se_is_that_of_the_layer():
+    """Which has at least four hidden channels, twice a fourth of the 8 at the full resolution."""
+    config = NetworkConfig(width=8, blocks=(1, 1))
+    network = DerainNet(config, uniform(config, "conv3x3").choices)
+    weights = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, 16, 16, 3)))["params"]
+    for block, rows in params(config).items():
+        flat = flax.traverse_util.flatten_dict(weights[block], sep="/")
+        layers = [leaf.size for name, leaf in flat.items() if name.endswith(("squeeze/kernel", "excite/kernel"))]
+        assert (len(layers), rows["se"][1]) == (2, sum(layers))
 
 
 def test_genotype_of_a_model_can_be_edited_by_hand(model, tmp_path):

@@ -49,6 +49,10 @@ def test_a_model_is_trained_further(retrain_config, genotype, monkeypatch, capfd
     assert after.pool_window == before.pool_window == 16
     assert after.id != before.id
 
+    # In another precision, too.
+    half = ("--network.dtype", "bfloat16", "--workdir", tmp_path / "half")
+    assert run(monkeypatch, capfd, retrain, *options, *half)[0] == 0
+    assert Model.load(tmp_path / "half" / "model").config == dataclasses.replace(before.config, dtype="bfloat16")
     code, _, err = run(monkeypatch, capfd, retrain, *options, "--network.width", 5)
     assert (code, "--network is not that of --initial-model" in err) == (2, True)
     code, _, err = run(monkeypatch, capfd, retrain, *options, "--genotype", retrain_config.genotype)
