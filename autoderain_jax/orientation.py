@@ -18,5 +18,9 @@ TURNS = {
 
 def upright(image: Image.Image) -> Image.Image:
     """The image turned as its EXIF data say, if they do; of what it holds besides pixels, nothing is changed."""
-    turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
+    try:
+        turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
+    except Exception:
+        # What Pillow raises on EXIF data that are damaged depends on the damage; they tell nothing.
+        return image
     return image if turn is None else image.transpose(turn)

@@ -172,10 +172,16 @@ def is_image_name(path: Path) -> bool:
 
 def _orientation(image: Image.Image) -> int:
     """EXIF orientation of an image that is not upright yet, as far as it is known without decoding; 1 is upright."""
-    if "exif" in image.info:
-        exif_of(image)
-    told = image.format in ORIENTED or (image.format == "PNG" and "exif" in image.info)
-    orientation = image.getexif().get(ExifTags.Base.Orientation, 1) if told else 1
+    try:
+        if "exif" in image.info:
+            exif_of(image)
+        told = image.format in ORIENTED or (image.format == "PNG" and "exif" in image.info)
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1) if told else 1
+    except _TooMuch:
+        raise
+    except Exception:
+        # EXIF data that are damaged or empty tell nothing; the pixels are none the worse.
+        return 1
     # Some cameras write 0, and damaged files anything.
     return orientation if orientation in tuple(TURNS) else 1
 

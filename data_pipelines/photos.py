@@ -24,7 +24,7 @@ class Photo:
 
     Attributes:
       rgb: uint8 (h, w, 3).
-      alpha: uint8 (h, w), None where it is opaque.
+      alpha: uint8 (h, w), None where its file has none.
       grey: whether its file has grey pixels.
       info: its colour profile (``icc_profile``) and its EXIF data (``exif``), where it has them; not those of TIFF
         files, which are also what tells of the pixels there.
@@ -57,21 +57,27 @@ class Photo:
         """Writes the file whole or not at all, in the format that its name says.
 
         Raises:
-          InputError: it cannot be written, or its format has no transparency.
+          InputError: it cannot be written, or its format has no transparency and the photograph has.
         """
         suffix = path.suffix.lower()
-        if self.alpha is not None and suffix in OPAQUE:
+        alpha = self.alpha
+        if suffix in OPAQUE and alpha is not None and alpha.min() == 255:
+            alpha = None
+        if alpha is not None and suffix in OPAQUE:
             raise InputError(f"cannot write {path}: {suffix[1:]} files have no transparency")
         image = Image.fromarray(self.rgb)
         if self.grey:
             image = image.convert("L")
-        if self.alpha is not None:
-            image.putalpha(Image.fromarray(self.alpha))
+        if alpha is not None:
+            image.putalpha(Image.fromarray(alpha))
         options = dict(self.info)
         if suffix in (".jpg", ".jpeg"):
             options |= {"quality": QUALITY, "subsampling": 0}
         elif suffix == ".webp":
             options |= {"quality": QUALITY}
+        elif suffix in (".tif", ".tiff"):
+            # There it would also tell of the pixels; only a file whose name is wrong has any.
+            options.pop("exif", None)
         partial = path.with_name(f".{path.name}.partial")
         try:
             image.save(partial, Image.registered_extensions()[suffix], **options)

@@ -10,7 +10,8 @@ from PIL import ExifTags, Image, ImageCms
 
 from autoderain_jax import Derainer, InputError
 from autoderain_jax.metrics import score
-from data_pipelines.images import read_rgb
+from autoderain_jax.orientation import upright
+from data_pipelines.images import image_size, read_rgb
 from data_pipelines.photos import Photo
 from data_pipelines.synthetic import Rain, add_rain, photograph
 from experiments import command as command_module
@@ -317,6 +318,31 @@ def test_transparency_that_a_format_does_not_keep_is_refused(tmp_path, rainy):
     with pytest.raises(InputError, match="bmp files have no transparency"):
         Photo(rainy, alpha=rainy[..., 0]).save(tmp_path / "a.bmp")
     assert not list(tmp_path.iterdir())
+    # An alpha channel alone is none.
+    Photo(rainy, alpha=np.full(rainy.shape[:2], 255, np.uint8)).save(tmp_path / "a.bmp")
+    np.testing.assert_array_equal(read_rgb(tmp_path / "a.bmp"), rainy)
+
+
+def test_exif_does_not_tell_of_the_pixels_of_a_tiff_file(tmp_path, rainy):
+    """As it would that of a JPEG file named like one, in which cameras write their own width and height."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.ImageWidth], exif[ExifTags.Base.ImageLength] = 4000, 3000
+    Image.fromarray(rainy).save(tmp_path / "a.jpg", exif=exif)
+    (tmp_path / "a.jpg").rename(tmp_path / "a.tif")
+    photo = Photo.read(tmp_path / "a.tif")
+    photo.save(tmp_path / "b.tif")
+    np.testing.assert_array_equal(read_rgb(tmp_path / "b.tif"), photo.rgb)
+
+
+@pytest.mark.parametrize("content", [b"", b"neither MM nor II"])
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])
+def test_damaged_exif_does_not_keep_a_photograph_from_being_restored(command, tmp_path, rainy, suffix, content):
+    Image.fromarray(rainy).save(tmp_path / f"odd.{suffix}", exif=b"Exif\0\0" + content)
+    code, _, err = command(f"odd.{suffix}")
+    assert (code, err) == (0, "")
+    assert image_size(tmp_path / f"odd.{suffix}") == rainy.shape[:2]
+    with Image.open(tmp_path / f"odd.{suffix}") as image:
+        assert upright(image).size == rainy.shape[1::-1]
 
 
 @pytest.mark.parametrize("orientation", [1, 6])
