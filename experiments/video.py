@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from fractions import Fraction
 from pathlib import Path
 
@@ -22,6 +23,8 @@ H264 = ("libx264", {"crf": "16"})
 MATRICES = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9}
 """From how files tell how colours were made of RGB, to how FFmpeg's scaler calls it; where they do not, both go by the
 same default."""
+TOLD = ("language", "title")
+"""Of a stream of sound, what players let people choose by."""
 FRAME_RATE = Fraction(25)
 """Of videos that do not tell."""
 MOST_SOUND = 2**26
@@ -57,7 +60,8 @@ def restore(source: Path, target: Path, derainer: Derainer, console: Console) ->
     # Titles and the like are not needed.
     how = {"options": {"format_whitelist": FORMATS}, "metadata_errors": "replace"}
     try:
-        with av.open(str(source), **how) as input_, av.open(str(partial), "w") as output:
+        # With a colon in it, a name alone would be taken for an address.
+        with av.open(f"file:{source}", **how) as input_, av.open(f"file:{partial}", "w") as output:
             if not input_.streams.video:
                 raise InputError(f"{source} holds no video")
             _restore_into(input_, output, target.suffix.lower(), derainer, console, source.name)
@@ -80,10 +84,16 @@ def _restore_into(input_, output, suffix: str, derainer: Derainer, console: Cons
 
     pictures = input_.streams.best("video")
     pictures.thread_type = "AUTO"
-    try:
-        sound = {stream: output.add_stream_from_template(stream) for stream in input_.streams.audio}
-    except ValueError as error:
-        raise InputError(f"cannot keep the sound of {name} in a {suffix} file: {error}") from None
+    sound = {}
+    for stream in input_.streams.audio:
+        if stream.codec_context is None:
+            console.print(f"{name}: left out stream {stream.index}, sound of a kind that FFmpeg does not know")
+            continue
+        try:
+            sound[stream] = output.add_stream_from_template(stream)
+        except ValueError as error:
+            raise InputError(f"cannot keep the sound of {name} in a {suffix} file: {error}") from None
+        sound[stream].metadata.update((key, stream.metadata[key]) for key in TOLD if key in stream.metadata)
     written, early, room = None, [], MOST_SOUND
 
     def frames():
@@ -106,7 +116,7 @@ def _restore_into(input_, output, suffix: str, derainer: Derainer, console: Cons
     for frame in track(frames(), name, pictures.frames or None, **shown):
         if max(component.bits for component in frame.format.components) > 8:
             raise InputError(f"{name} has more than 8 bits per channel: convert it")
-        image = np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90 % 4))
+        image = np.ascontiguousarray(_upright(frame))
         restored = av.VideoFrame.from_ndarray(derainer(image), format="rgb24")
         if written is None:
             written = _add_pictures(output, pictures, frame, restored, suffix)
@@ -116,21 +126,42 @@ def _restore_into(input_, output, suffix: str, derainer: Derainer, console: Cons
             dst_colorspace=MATRICES.get(frame.colorspace),
             dst_color_range=written.codec_context.color_range or None,
         )
-        restored.pts, restored.time_base = frame.pts, frame.time_base
+        restored.pts, restored.time_base, restored.duration = frame.pts, frame.time_base, frame.duration
         output.mux(written.encode(restored))
     if written is None:
         raise InputError(f"{name} holds no frame that can be read")
     output.mux(written.encode())
 
 
+def _upright(frame) -> np.ndarray:
+    """The pixels (h, w, 3) of a frame as it is to be shown: turned by quarters, and mirrored."""
+    image = frame.to_ndarray(format="rgb24")
+    try:
+        matrix = frame.side_data.get("DISPLAYMATRIX")
+    except ValueError:
+        # PyAV does not know all that a frame may bring with it.
+        return np.rot90(image, frame.rotation // 90 % 4)
+    if matrix is None:
+        return image
+    # Where a pixel goes: to the right by a for every column and c for every row, and down by b and d.
+    a, b, _, c, d = struct.unpack("=5i", bytes(matrix)[:20])
+    if abs(b) > abs(a):
+        image, a, d = image.swapaxes(0, 1), c, b
+    return image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
+
+
 def _add_pictures(output, like, source, first, suffix: str):
     """The stream to write: times of the stream ``like``, colours of its frame ``source``, size of ``first``."""
+    from av.codec.context import Flags
+
     codec, options = CODECS.get(suffix, H264)
     stream = output.add_stream(codec, rate=like.average_rate or FRAME_RATE, options=options)
     stream.width, stream.height = first.width, first.height
     # Halved colours need even sides.
     stream.pix_fmt = "yuv444p" if first.width % 2 or first.height % 2 else "yuv420p"
     stream.codec_context.time_base = like.time_base
+    # Or nobody would know for how long the last frame is shown.
+    stream.codec_context.flags |= Flags.frame_duration
     for name in ("colorspace", "color_range", "color_primaries", "color_trc"):
         value = getattr(source, name, None)
         # Of RGB, and of what the scaler does not know, there is none to keep.

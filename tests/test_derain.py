@@ -1,7 +1,9 @@
 """``experiments.derain``: what becomes of files."""
 
 import re
+import struct
 import sys
+from fractions import Fraction
 
 import jax
 import numpy as np
@@ -208,6 +210,69 @@ def test_a_video_keeps_its_sound_and_its_times(command, tmp_path, rainy, restore
     assert after["sound"] == before["sound"]
     for frame in after["frames"]:
         assert np.abs(frame.astype(int) - restored).mean() < 4
+
+
+QUARTERS = {"0": (1, 0, 0, 1), "90": (0, 1, -1, 0), "180": (-1, 0, 0, -1), "270": (0, -1, 1, 0)}
+MIRRORED = {"left-right": (-1, 0, 0, 1), "up-down": (1, 0, 0, -1), "axes": (0, 1, 1, 0), "back": (0, -1, -1, 0)}
+
+
+@pytest.mark.parametrize(("a", "b", "c", "d"), [*QUARTERS.values(), *MIRRORED.values()], ids=[*QUARTERS, *MIRRORED])
+def test_a_video_comes_out_as_it_is_to_be_shown(tmp_path, a, b, c, d):
+    """A pixel (x, y) goes to (ax + cy, bx + dy), by the file's matrix, of which the corner of one colour tells."""
+    av = pytest.importorskip("av")
+    image = np.zeros((48, 64, 3), np.uint8)
+    image[:24, :32], image[:24, 32:] = (200, 0, 0), (0, 0, 200)
+    write_video(av, tmp_path / "in.mp4", image, frames=1)
+    content = (tmp_path / "in.mp4").read_bytes()
+    lying, turned = (
+        struct.pack(">9i", *(2**16 * n for n in (a, b, 0, c, d, 0, 0, 0)), 2**30)
+        for a, b, c, d in (QUARTERS["0"], (a, b, c, d))
+    )
+    header = content.index(b"tkhd")
+    assert lying in content[header : header + 100]
+    (tmp_path / "in.mp4").write_bytes(content[:header] + content[header:].replace(lying, turned, 1))
+    video.restore(tmp_path / "in.mp4", tmp_path / "out.mp4", lambda image: image, command_module.console())
+    (shown,) = read_video(av, tmp_path / "out.mp4")["frames"]
+    assert shown.shape[:2] == ((64, 48) if b else (48, 64))
+    height, width = shown.shape[:2]
+    for x, y, channel in ((-1, -1, 0), (1, -1, 2)):
+        to_x, to_y = a * x + c * y, b * x + d * y
+        pixel = shown[(2 + to_y) * height // 4, (2 + to_x) * width // 4]
+        assert pixel.argmax() == channel
+        assert pixel.max() > 150
+
+
+def test_a_video_keeps_how_long_its_last_frame_is_shown_and_what_its_sound_is(command, tmp_path, rainy):
+    av = pytest.importorskip("av")
+    with av.open(str(tmp_path / "12-30.mp4"), "w") as file:
+        stream = file.add_stream("libx264", rate=10)
+        stream.height, stream.width = rainy.shape[:2]
+        stream.codec_context.flags |= av.codec.context.Flags.frame_duration
+        stream.codec_context.time_base = Fraction(1, 10)
+        tones = [file.add_stream("aac", rate=48000) for _ in range(2)]
+        tones[0].metadata["language"], tones[1].metadata["language"] = "deu", "fra"
+        frame = av.VideoFrame.from_ndarray(rainy, format="rgb24")
+        frame.pts, frame.duration = 0, 20
+        file.mux(stream.encode(frame))
+        file.mux(stream.encode())
+        for tone in tones:
+            sound = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+            sound.sample_rate, sound.pts = 48000, 0
+            file.mux(tone.encode(sound))
+            file.mux(tone.encode())
+    content = (tmp_path / "12-30.mp4").read_bytes()
+    # The second becomes a kind of sound that nobody knows.
+    for told in (b"mp4a", b"esds"):
+        assert content.count(told) == 2
+        content = b"zzzz".join(content.rsplit(told, 1))
+    (tmp_path / "12:30.mp4").write_bytes(content)
+    code, out, err = command("12:30.mp4")
+    assert (code, err) == (0, "")
+    assert "left out stream 2, sound of a kind that FFmpeg does not know" in out
+    with av.open(f"file:{tmp_path / 'out/12:30.mp4'}") as file:
+        assert [stream.metadata["language"] for stream in file.streams.audio] == ["deu"]
+        (packet,) = (packet for packet in file.demux(video=0) if packet.size)
+        assert packet.duration * packet.time_base == 2
 
 
 def test_a_damaged_video_is_reported(command, tmp_path):
