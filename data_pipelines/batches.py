@@ -7,6 +7,8 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.experimental.multihost_utils import process_allgather
 
 from autoderain_jax import memory
 from autoderain_jax.errors import InputError
@@ -75,10 +77,14 @@ def origin(pairs: Pairs, sampling: Sampling, step: int) -> str:
 
 
 def fits(pairs: Pairs) -> bool:
-    """Whether ``auto`` puts the pixels of a data set on the device."""
+    """Whether ``auto`` puts the pixels of a data set on the device: of several processes, all do or none.
+
+    All must ask, as they run the same programs.
+    """
     available = memory.of_accelerator()
     limit = DEVICE_SHARE * available if available else HOST_BYTES / jax.local_device_count()
-    return pairs.nbytes <= limit and pairs.nbytes // 6 <= MOST_PIXELS
+    here = pairs.nbytes <= limit and pairs.nbytes // 6 <= MOST_PIXELS
+    return here if jax.process_count() == 1 else bool(process_allgather(np.array(here)).all())
 
 
 def as_floats(batch: Batch) -> tuple[jax.Array, jax.Array]:

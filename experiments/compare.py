@@ -115,7 +115,7 @@ def _run(config: CompareConfig, contender: Contender, seed: int, target: float) 
     """One contender with one seed: searched or made, scaled, retrained and scored."""
     folder = config.workdir / f"{contender}-{seed}"
     data = {"data": config.data, "data_root": config.data_root, "seed": seed}
-    default = search_preset(config.preset)
+    default, searching = search_preset(config.preset), None
     if contender in ALGORITHMS:
         options = {"steps": config.search_steps, "batch": config.search_batch, "cost_weight": config.cost_weight}
         given = {name: value for name, value in options.items() if value is not None} | {"cost": config.cost}
@@ -147,6 +147,10 @@ def _run(config: CompareConfig, contender: Contender, seed: int, target: float) 
         "width": network.width,
         "parameters": model.parameters,
         "macs_per_pixel": network_macs(network, genotype.choices),
+        "cost": config.cost,
+        "search_steps": searching.steps if searching else None,
+        "retrain_steps": model.training["steps"],
+        "split": config.split,
         **scores["protocols"]["y-matlab"],
     }
 

@@ -151,7 +151,11 @@ def _check_options(config: EvaluateConfig) -> None:
 
 
 def _prepare_workdir(config: EvaluateConfig) -> None:
-    """Refuses, before anything is scored, to write over a file that was read, or a folder that cannot be written."""
+    """Refuses, before anything is scored, to write over a file that was read, among images, or where nobody can."""
+    for option in ("predictions", "targets"):
+        folder = getattr(config, option)
+        if folder is not None and folder.exists() and config.workdir.exists() and folder.samefile(config.workdir):
+            raise InputError(f"--workdir {config.workdir} would put a picture among --{option}: give another folder")
     for option in ("scores", "against"):
         read = getattr(config, option)
         written = [config.workdir / name for name in FILES]

@@ -54,6 +54,9 @@ def test_comparison_scores_every_contender_with_every_seed_and_resumes(
     assert by_name["conv3x3"]["macs_per_pixel"] == NETWORK_COSTS["macs"](network, reference)
     assert '"cost": "params"' in (config.workdir / "mdarts-0" / "search" / "config.json").read_text()
     assert all(row["psnr"] > 10 for row in rows)
+    told = {name: by_name["mdarts"][name] for name in ("cost", "search_steps", "retrain_steps", "split")}
+    assert told == {"cost": "params", "search_steps": 4, "retrain_steps": 2, "split": "test"}
+    assert by_name["conv3x3"]["search_steps"] is None
     assert compare(config) == rows
     # What is not reached again stays.
     assert compare(dataclasses.replace(config, contenders=("conv3x3",), seeds=1)) == [by_seed(rows, "conv3x3", 0)]

@@ -128,6 +128,15 @@ def test_a_workdir_that_cannot_be_written_is_refused_before_anything_is_scored(t
         evaluate.evaluate(EvaluateConfig(tmp_path / "file/out", **pairs))
 
 
+@pytest.mark.parametrize("kind", ["predictions", "targets"])
+def test_a_sheet_is_not_put_among_images(tmp_path, two_methods, kind):
+    pairs = {"predictions": tmp_path / "pairs/rainy", "targets": tmp_path / "pairs/clean"}
+    before = sorted(pairs[kind].iterdir())
+    with pytest.raises(InputError, match=f"would put a picture among --{kind}: give another folder"):
+        evaluate.evaluate(EvaluateConfig(pairs[kind], **pairs))
+    assert sorted(pairs[kind].iterdir()) == before
+
+
 def test_a_sheet_shows_images_of_any_form():
     flat = np.zeros((11, 20_000, 3), np.uint8)
     assert contact_sheet([("flat", [flat] * 3)], 1200).size == (1200, 21)

@@ -235,6 +235,14 @@ def test_stream_is_chosen_by_size(pairs, monkeypatch):
     assert pairs.nbytes == sum(pair.load().nbytes for pair in pairs)
 
 
+def test_processes_choose_one_stream(pairs, monkeypatch):
+    """The smallest of all decides, as on another machine here."""
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    for others, chosen in ((True, True), (False, False)):
+        monkeypatch.setattr(batching, "process_allgather", lambda mine, others=others: np.stack([mine, others]))
+        assert batching.fits(pairs) is chosen
+
+
 def test_floats_are_in_the_unit_interval(pairs):
     batch = next(numpy_batches(pairs, Sampling(16, 2, 0)))
     rainy, clean = as_floats(batch)
