@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from autoderain_jax.derainer import Derainer, Ensemble
+from autoderain_jax.derainer import Derainer, Dtype, Ensemble
 from autoderain_jax.errors import InputError
 from data_pipelines.photos import Photo
 from experiments import command
@@ -31,6 +31,8 @@ class DemoConfig:
     ensemble: Ensemble = 1
     """How many orientations to restore, and take the mean of: 4 (as it is, mirrored, upside down and both) is a little
     better, four times as slow; 8 turns it, too, which is for networks that were trained on rain from all sides."""
+    dtype: Dtype | None = None
+    """Precision of the computation: bfloat16 is faster on a GPU. Default: the one that the model was trained in."""
     host: str = "127.0.0.1"
     """Address to serve on; 0.0.0.0 serves to the whole network."""
     port: int = 7860
@@ -74,7 +76,7 @@ def main() -> None:
     """The command."""
     config = command.parse(DemoConfig, sys.argv[1:], prog="python -m experiments.demo")
     command.keep_programs()
-    derainer = Derainer.from_pretrained(config.model, ensemble=config.ensemble)
+    derainer = Derainer.from_pretrained(config.model, ensemble=config.ensemble, dtype=config.dtype)
     blocks = page(derainer)
     _check_address(config)
     print(f"serving on http://{config.host}:{config.port}, until interrupted", flush=True)

@@ -15,7 +15,7 @@ import numpy as np
 import tyro
 from rich.progress import track
 
-from autoderain_jax.derainer import Derainer, Ensemble
+from autoderain_jax.derainer import Derainer, Dtype, Ensemble
 from autoderain_jax.errors import InputError
 from data_pipelines.images import SUFFIXES, is_image_name
 from data_pipelines.photos import Photo
@@ -48,6 +48,8 @@ class DerainConfig:
     ensemble: Ensemble = 1
     """How many orientations to restore, and take the mean of: 4 (as it is, mirrored, upside down and both) is a little
     better, four times as slow; 8 turns it, too, which is for networks that were trained on rain from all sides."""
+    dtype: Dtype | None = None
+    """Precision of the computation: bfloat16 is faster on a GPU. Default: the one that the model was trained in."""
     memory: float | None = None
     """Gigabytes that restoring an image may take; larger ones are restored in tiles, to nearly the same result.
     Default: a quarter of what the device has, and not more than 2.5 of a CPU's."""
@@ -68,7 +70,7 @@ def derain(config: DerainConfig) -> int:
     targets, unsuitable = _targets(config)
     command.keep_programs()
     memory = None if config.memory is None else int(config.memory * 1e9)
-    derainer = Derainer.from_pretrained(config.model, memory=memory, ensemble=config.ensemble)
+    derainer = Derainer.from_pretrained(config.model, memory=memory, ensemble=config.ensemble, dtype=config.dtype)
     console = command.console()
     total, failed, began = len(targets) + len(unsuitable), len(unsuitable), time.perf_counter()
     for sentence in unsuitable:

@@ -20,7 +20,7 @@ from rich.progress import track
 from rich.table import Table
 
 from autoderain_jax.cost import network_macs
-from autoderain_jax.derainer import Derainer, Ensemble
+from autoderain_jax.derainer import Derainer, Dtype, Ensemble
 from autoderain_jax.errors import InputError
 from autoderain_jax.files import writing
 from autoderain_jax.metrics import PROTOCOLS, SSIM_WINDOW, score
@@ -61,6 +61,8 @@ class EvaluateConfig:
     ensemble: Ensemble = 1
     """How many orientations of each image to restore, and take the mean of: 4 (as it is, mirrored, upside down and
     both), or 8, these also turned by a quarter."""
+    dtype: Dtype | None = None
+    """Precision of the computation. Default: the one that the model was trained in."""
     data: str = BUILTIN
     """Folder with rainy/ and clean/ (its test/ part where it has one), a data set by name, or synthetic, as for
     training."""
@@ -86,7 +88,7 @@ class EvaluateConfig:
 
 
 BELONGS = {
-    **dict.fromkeys(("data", "data_root", "split", "held_out", "pool_window", "ensemble"), ("model",)),
+    **dict.fromkeys(("data", "data_root", "split", "held_out", "pool_window", "ensemble", "dtype"), ("model",)),
     "targets": ("predictions",),
     "sheet": ("model", "predictions"),
 }
@@ -211,11 +213,12 @@ def _cases(config: EvaluateConfig):
         raise InputError(f"--pool-window must be positive, not {config.pool_window}")
     model = Model.load(config.model)
     model = dataclasses.replace(model, pool_window=config.pool_window or model.pool_window)
-    derainer = Derainer(model, ensemble=config.ensemble)
+    derainer = Derainer(model, ensemble=config.ensemble, dtype=config.dtype)
     source = {"model": str(config.model), "data": config.data, "split": part, "held_out": config.held_out}
     source |= {
         "pool_window": model.pool_window,
         "ensemble": config.ensemble,
+        "dtype": config.dtype or model.config.dtype,
         "model_id": model.id,
         "parameters": model.parameters,
         "macs_per_pixel": network_macs(model.config, model.genotype.choices),

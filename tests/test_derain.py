@@ -190,6 +190,13 @@ def test_little_memory_gives_the_same_picture(command, tmp_path):
     assert (code, "--memory must be positive" in err) == (2, True)
 
 
+def test_photographs_are_restored_in_less_precision(command, tmp_path, rainy, restored):
+    Image.fromarray(rainy).save(tmp_path / "a.png")
+    assert command("a.png", "--dtype", "bfloat16")[0] == 0
+    difference = np.abs(read_rgb(tmp_path / "out/a.png").astype(int) - restored)
+    assert 0 < difference.mean() < 0.5
+
+
 def test_four_orientations_are_better_than_one(command, tmp_path, rainy, restored):
     Image.fromarray(rainy).save(tmp_path / "a.png")
     assert command("a.png", "--ensemble", "4")[0] == 0

@@ -160,6 +160,7 @@ def test_scores_that_are_read_are_not_overwritten(two_methods, held):
         ({"sheet": 1}, "--sheet belongs to --model or --predictions, not to --scores"),
         ({"model": "m"}, "give either --model, or --predictions with --targets, or --scores"),
         ({"scores": None, "predictions": "p", "targets": "t", "ensemble": 4}, "--ensemble belongs to --model, not"),
+        ({"dtype": "bfloat16"}, "--dtype belongs to --model, not to --scores"),
         ({"scores": None, "model": "m", "targets": "t"}, "--targets belongs to --predictions, not to --model"),
         ({}, r"cannot read --scores s\.csv: No such file"),
     ],

@@ -323,6 +323,19 @@ def test_no_other_number_of_orientations_is_taken(model):
             Derainer(model, ensemble=wrong)
 
 
+def test_a_model_restores_in_another_precision_than_its_own(model, tmp_path):
+    image = np.random.RandomState(0).randint(256, size=(20, 14, 3)).astype(np.uint8)
+    half = dataclasses.replace(model, config=dataclasses.replace(model.config, dtype="bfloat16"))
+    exact, rounded = Derainer(model)(image), Derainer(half)(image)
+    assert (exact != rounded).any()
+    np.testing.assert_array_equal(Derainer(model, dtype="bfloat16")(image), rounded)
+    np.testing.assert_array_equal(Derainer(half, dtype="float32")(image), exact)
+    Derainer(half, dtype="float32").save_pretrained(tmp_path)
+    assert Model.load(tmp_path).id == half.id, "it remains what it is"
+    with pytest.raises(ValueError, match="dtype must be float32 or bfloat16, not float16"):
+        Derainer(model, dtype="float16")
+
+
 def test_models_go_to_the_hub_and_come_from_it(model, tmp_path, monkeypatch):
     hub = pytest.importorskip("autoderain_jax.hub")
     image = np.random.RandomState(0).randint(256, size=(20, 14, 3)).astype(np.uint8)
