@@ -8,7 +8,6 @@ width. All are then trained alike, with the same steps and the same seeds, and s
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import itertools
 import json
@@ -23,7 +22,6 @@ from autoderain_jax.cost import network_macs, network_params
 from autoderain_jax.errors import InputError
 from autoderain_jax.files import read_json, replace_file
 from autoderain_jax.genotype import HAND_MADE, Genotype, uniform
-from autoderain_jax.model import Model
 from autoderain_jax.network import NetworkConfig
 from autoderain_jax.rivals import ALGORITHMS
 from data_pipelines import BUILTIN, choose_part, find_data
@@ -139,6 +137,10 @@ def _run(config: CompareConfig, contender: Contender, seed: int, target: float) 
             **data,
         )
     )
+    data.pop("seed")
+    scores = evaluate(
+        EvaluateConfig(workdir=folder / "scores", model=folder / "retrain" / "model", split=config.split, **data)
+    )
     return {
         "contender": contender,
         "seed": seed,
@@ -149,20 +151,8 @@ def _run(config: CompareConfig, contender: Contender, seed: int, target: float) 
         "search_steps": searching.steps if searching else None,
         "retrain_steps": model.training["steps"],
         "split": config.split,
-        **_scores(config, folder, model)["protocols"]["y-matlab"],
+        **scores["protocols"]["y-matlab"],
     }
-
-
-def _scores(config: CompareConfig, folder: Path, model: Model) -> dict[str, Any]:
-    """What ``evaluate`` gives of a trained network; if it did before, of the same weights and data, that."""
-    told = {"model_id": model.id, "data": config.data, "split": config.split}
-    path = folder / "scores" / "scores.json"
-    # One that was being written when all was stopped is damaged.
-    with contextlib.suppress(InputError):
-        if path.exists() and (kept := read_json(path, "scores")).items() >= told.items():
-            return kept
-    data = {"data": config.data, "data_root": config.data_root, "split": config.split}
-    return evaluate(EvaluateConfig(workdir=folder / "scores", model=folder / "retrain" / "model", **data))
 
 
 def _kept(path: Path) -> dict[tuple[str, str], dict[str, Any]]:

@@ -57,11 +57,6 @@ def test_comparison_scores_every_contender_with_every_seed_and_resumes(
     told = {name: by_name["mdarts"][name] for name in ("cost", "search_steps", "retrain_steps", "split")}
     assert told == {"cost": "params", "search_steps": 4, "retrain_steps": 2, "split": "test"}
     assert by_name["conv3x3"]["search_steps"] is None
-    # Whole, it is not scored anew; half written, it is.
-    with monkeypatch.context() as patch:
-        patch.setattr(module, "evaluate", None)
-        assert compare(config) == rows
-    (config.workdir / "mdarts-0/scores/scores.json").write_text("{")
     assert compare(config) == rows
     # What is not reached again stays.
     assert compare(dataclasses.replace(config, contenders=("conv3x3",), seeds=1)) == [by_seed(rows, "conv3x3", 0)]
