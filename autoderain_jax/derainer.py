@@ -50,7 +50,7 @@ class Derainer:
         down and both, a little better and four times as slow; or 8, these also turned by a quarter, as the literature
         has it (Timofte et al., CVPR 2016). Networks that were trained on rain that falls do not see it then.
       dtype: precision of the computation, ``float32`` or ``bfloat16``, which is faster on a GPU and takes less memory;
-        by default the one that the model was trained in.
+        by default the model's own.
 
     Attributes:
       model, ensemble: as given.

@@ -18,6 +18,8 @@ TURNS = {
 
 def upright(image: Image.Image) -> Image.Image:
     """The image turned as its EXIF data say, if they do; of what it holds besides pixels, nothing is changed."""
+    # Pillow turns TIFF files as it decodes them, and then their EXIF data no longer tell it.
+    image.load()
     try:
         turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
     except Exception:

@@ -32,7 +32,7 @@ class DemoConfig:
     """How many orientations to restore, and take the mean of: 4 (as it is, mirrored, upside down and both) is a little
     better, four times as slow; 8 turns it, too, which is for networks that were trained on rain from all sides."""
     dtype: Dtype | None = None
-    """Precision of the computation: bfloat16 is faster on a GPU. Default: the one that the model was trained in."""
+    """Precision of the computation: bfloat16 is faster on a GPU. Default: the model's own."""
     host: str = "127.0.0.1"
     """Address to serve on; 0.0.0.0 serves to the whole network."""
     port: int = 7860

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import glob
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -49,7 +50,7 @@ class DerainConfig:
     """How many orientations to restore, and take the mean of: 4 (as it is, mirrored, upside down and both) is a little
     better, four times as slow; 8 turns it, too, which is for networks that were trained on rain from all sides."""
     dtype: Dtype | None = None
-    """Precision of the computation: bfloat16 is faster on a GPU. Default: the one that the model was trained in."""
+    """Precision of the computation: bfloat16 is faster on a GPU. Default: the model's own."""
     memory: float | None = None
     """Gigabytes that restoring an image may take; larger ones are restored in tiles, to nearly the same result.
     Default: a quarter of what the device has, and not more than 2.5 of a CPU's."""
@@ -150,7 +151,8 @@ def _targets(config: DerainConfig) -> tuple[dict[Path, Path], list[str]]:
 def _files(inputs: tuple[Path, ...], unsuitable: list[str]) -> Iterator[Path]:
     """The files that inputs name; a sentence on each input that names none is added to ``unsuitable``."""
     for path in inputs:
-        if path.is_dir():
+        # Unlike pathlib's, these find that there is nothing where a name is too long.
+        if os.path.isdir(path):
             files = sorted(file for file in path.iterdir() if file.is_file() and not file.name.startswith("."))
             found = [file for file in files if is_image_name(file) or video.is_video_name(file)]
             if found and (others := len(files) - len(found)):
@@ -161,7 +163,7 @@ def _files(inputs: tuple[Path, ...], unsuitable: list[str]) -> Iterator[Path]:
         else:
             # Where the shell does not expand patterns, or they were quoted.
             matching = map(Path, sorted(glob.glob(str(path), recursive=True)))
-            files = [path] if path.exists() else [file for file in matching if file.is_file()]
+            files = [path] if os.path.exists(path) else [file for file in matching if file.is_file()]
             found = [file for file in files if file.suffix.lower() in KNOWN]
             others = [file for file in files if file not in found]
             unsuitable += [f"input {file} is not of a known type ({', '.join(KNOWN)})" for file in others]

@@ -26,7 +26,7 @@ from autoderain_jax.files import writing
 from autoderain_jax.metrics import PROTOCOLS, SSIM_WINDOW, score
 from autoderain_jax.model import Model
 from data_pipelines import BUILTIN, choose_part, find_data
-from data_pipelines.images import read_rgb
+from data_pipelines.images import image_files, read_rgb
 from data_pipelines.layouts import ALL
 from data_pipelines.matching import matched_files
 from data_pipelines.pairs import Pairs, fingerprint, pixel_digest
@@ -34,7 +34,8 @@ from experiments import command, scores
 from experiments.figures import contact_sheet
 
 SHEET_WIDTH = 1200
-"""Of sheet.png, in pixels."""
+"""Of the sheet, in pixels."""
+SHEET = "sheet.png"
 FILES = ("scores.csv", "scores.json", "scores.md", "scores.tex")
 """What every evaluation writes."""
 
@@ -62,7 +63,7 @@ class EvaluateConfig:
     """How many orientations of each image to restore, and take the mean of: 4 (as it is, mirrored, upside down and
     both), or 8, these also turned by a quarter."""
     dtype: Dtype | None = None
-    """Precision of the computation. Default: the one that the model was trained in."""
+    """Precision of the computation. Default: the model's own."""
     data: str = BUILTIN
     """Folder with rainy/ and clean/ (its test/ part where it has one), a data set by name, or synthetic, as for
     training."""
@@ -153,11 +154,12 @@ def _check_options(config: EvaluateConfig) -> None:
 
 
 def _prepare_workdir(config: EvaluateConfig) -> None:
-    """Refuses, before anything is scored, to write over a file that was read, among images, or where nobody can."""
-    for option in ("predictions", "targets"):
-        folder = getattr(config, option)
-        if folder is not None and folder.exists() and config.workdir.exists() and folder.samefile(config.workdir):
-            raise InputError(f"--workdir {config.workdir} would put a picture among --{option}: give another folder")
+    """Refuses, before anything is scored, to write over a file that was read, among images, or where it cannot."""
+    drawn = config.sheet and config.scores is None and config.workdir.is_dir()
+    if drawn and {file.name for file in image_files(config.workdir)} - {SHEET}:
+        raise InputError(
+            f"--workdir {config.workdir} holds images, to which {SHEET} would be added: give another folder"
+        )
     for option in ("scores", "against"):
         read = getattr(config, option)
         written = [config.workdir / name for name in FILES]
@@ -287,7 +289,7 @@ def _draw_sheet(config: EvaluateConfig, rows: list[dict], cases) -> None:
         case = cases[i]()
         images = [image for image in (case.rainy, case.restored, case.clean) if image is not None]
         strips.append((f"{case.name}: {rows[i]['y-matlab_psnr']:.2f} dB (y-matlab)", images))
-    path = config.workdir / "sheet.png"
+    path = config.workdir / SHEET
     with writing(path):
         contact_sheet(strips, SHEET_WIDTH).save(path)
 

@@ -132,7 +132,8 @@ def retrain(config: RetrainConfig) -> Model:
         batch_of=lambda step: origin(train, sampling, step),
     )
     best = derainer.with_params(local(state.best_params))
-    if initial is not None and best.model.id == initial.id:
+    if initial is not None and dataclasses.replace(best.model, config=initial.config).id == initial.id:
+        # Its precision and window are its own, too.
         best = Derainer(initial)
     if workdir.writes:
         best.model.save(workdir.folder / "model")

@@ -19,7 +19,9 @@ FORMATS = "mov,matroska"
 """What is read, by FFmpeg's names, whatever a file's name says: others have it read further files."""
 CODECS = {".webm": ("libvpx-vp9", {"crf": "24", "b:v": "0"})}
 """Encoder and its options by suffix; the others are of H.264."""
-H264 = ("libx264", {"crf": "16"})
+H264 = ("libx264", {"crf": "16", "bf": "0"})
+"""Without frames that depend on later ones: where the last packet is not the last frame shown, MP4 forgets how long
+that is."""
 MATRICES = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9}
 """From how files tell how colours were made of RGB, to how FFmpeg's scaler calls it; where they do not, both go by the
 same default."""
@@ -93,6 +95,7 @@ def _restore_into(input_, output, suffix: str, derainer: Derainer, console: Cons
             sound[stream] = output.add_stream_from_template(stream)
         except ValueError as error:
             raise InputError(f"cannot keep the sound of {name} in a {suffix} file: {error}") from None
+        sound[stream].disposition = stream.disposition
         sound[stream].metadata.update((key, stream.metadata[key]) for key in TOLD if key in stream.metadata)
     written, early, room = None, [], MOST_SOUND
 

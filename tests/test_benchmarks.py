@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -91,6 +92,12 @@ def test_ratio_is_the_median_over_rounds_with_its_interval():
 def test_senseless_options_are_named(tmp_path):
     with pytest.raises(InputError, match="--candidates must be 2 to 10, not 11"):
         memory(MemoryConfig(candidates=(11,)))
+    with pytest.raises(InputError, match="--algorithms names none"):
+        memory(MemoryConfig(algorithms=()))
+    with pytest.raises(InputError, match="--sizes names none"):
+        inference(InferenceConfig(sizes=()))
+    with pytest.raises(InputError, match="--presets are measured unless there is a --model"):
+        inference(InferenceConfig(model=Path("fast"), presets=("tiny",)))
     with pytest.raises(InputError, match="--plot must end in"):
         memory(MemoryConfig(plot=tmp_path / "memory.png"))
     with pytest.raises(InputError, match="--plot: there is no folder"):

@@ -120,6 +120,8 @@ def test_inputs_that_are_none_are_told_and_the_rest_goes_on(command, tmp_path, r
     Image.fromarray(rainy).save(tmp_path / "a.png")
     (tmp_path / "b.heic").touch()
     (tmp_path / "empty").mkdir()
+    code, _, err = command("a.png", long := f"{'a' * 300}.png")
+    assert (code, err) == (1, f"error: input {long} does not exist\n1 of 2 inputs failed\n")
     code, out, err = command("b.heic", "a.png", "empty", "gone.png")
     assert (code, "1 restored in" in out) == (1, True)
     assert re.fullmatch(
@@ -255,12 +257,15 @@ def test_a_video_keeps_how_long_its_last_frame_is_shown_and_what_its_sound_is(co
         stream = file.add_stream("libx264", rate=10)
         stream.height, stream.width = rainy.shape[:2]
         stream.codec_context.flags |= av.codec.context.Flags.frame_duration
+        stream.options = {"bf": "0"}
         stream.codec_context.time_base = Fraction(1, 10)
         tones = [file.add_stream("aac", rate=48000) for _ in range(2)]
         tones[0].metadata["language"], tones[1].metadata["language"] = "deu", "fra"
-        frame = av.VideoFrame.from_ndarray(rainy, format="rgb24")
-        frame.pts, frame.duration = 0, 20
-        file.mux(stream.encode(frame))
+        tones[0].disposition = av.stream.Disposition.comment
+        for i in range(6):
+            frame = av.VideoFrame.from_ndarray(np.roll(rainy, 9 * i, axis=1), format="rgb24")
+            frame.pts, frame.duration = i, 20 if i == 5 else 1
+            file.mux(stream.encode(frame))
         file.mux(stream.encode())
         for tone in tones:
             sound = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
@@ -278,8 +283,9 @@ def test_a_video_keeps_how_long_its_last_frame_is_shown_and_what_its_sound_is(co
     assert "left out stream 2, sound of a kind that FFmpeg does not know" in out
     with av.open(f"file:{tmp_path / 'out/12:30.mp4'}") as file:
         assert [stream.metadata["language"] for stream in file.streams.audio] == ["deu"]
-        (packet,) = (packet for packet in file.demux(video=0) if packet.size)
-        assert packet.duration * packet.time_base == 2
+        assert file.streams.audio[0].disposition & av.stream.Disposition.comment
+        last = max((packet for packet in file.demux(video=0) if packet.size), key=lambda packet: packet.pts)
+        assert (last.pts * last.time_base, last.duration * last.time_base) == (0.5, 2)
 
 
 def test_a_damaged_video_is_reported(command, tmp_path):

@@ -132,9 +132,13 @@ def test_a_workdir_that_cannot_be_written_is_refused_before_anything_is_scored(t
 def test_a_sheet_is_not_put_among_images(tmp_path, two_methods, kind):
     pairs = {"predictions": tmp_path / "pairs/rainy", "targets": tmp_path / "pairs/clean"}
     before = sorted(pairs[kind].iterdir())
-    with pytest.raises(InputError, match=f"would put a picture among --{kind}: give another folder"):
+    with pytest.raises(InputError, match=r"holds images, to which sheet\.png would be added: give another folder"):
         evaluate.evaluate(EvaluateConfig(pairs[kind], **pairs))
     assert sorted(pairs[kind].iterdir()) == before
+    evaluate.evaluate(EvaluateConfig(pairs[kind], **pairs, sheet=0))
+    # That of an earlier start is replaced.
+    for _ in range(2):
+        evaluate.evaluate(EvaluateConfig(tmp_path / "scores", **pairs))
 
 
 def test_a_sheet_shows_images_of_any_form():

@@ -301,6 +301,9 @@ def test_pillow_images_come_out_upright_also_where_their_exif_is_odd(model):
     for data in (exif.tobytes(), odd):
         Image.fromarray(np.rot90(image)).save(file := io.BytesIO(), "PNG", exif=data)
         np.testing.assert_array_equal(np.array(Derainer(model)(Image.open(file))), Derainer(model)(image))
+    # Which Pillow turns itself, once it is decoded.
+    Image.fromarray(np.rot90(image)).save(file := io.BytesIO(), "TIFF", tiffinfo={ExifTags.Base.Orientation: 6})
+    np.testing.assert_array_equal(np.array(Derainer(model)(Image.open(file))), Derainer(model)(image))
 
 
 @pytest.mark.parametrize("ensemble", [4, 8])

@@ -64,7 +64,10 @@ def test_a_model_is_trained_further(retrain_config, genotype, monkeypatch, capfd
     code, out, _ = run(monkeypatch, capfd, retrain, *options, *worse, "--workdir", tmp_path / "worse")
     assert (code, "before: held-out PSNR" in out) == (0, True)
     assert Model.load(tmp_path / "worse" / "model").id == before.id
-    # Not at another window either.
+    # Not in another precision, nor at another window either.
+    half = ("--network.dtype", "bfloat16", "--workdir", tmp_path / "worse half")
+    assert run(monkeypatch, capfd, retrain, *options, *worse, *half)[0] == 0
+    assert Model.load(tmp_path / "worse half" / "model").id == before.id
     wide = ("--patch", 24, "--workdir", tmp_path / "wide")
     assert run(monkeypatch, capfd, retrain, *options, *worse, *wide)[0] == 0
     assert Model.load(tmp_path / "wide" / "model").pool_window == 16

@@ -30,6 +30,20 @@ def test_interval_holds_the_mean_and_has_the_width_of_the_standard_error():
     assert scores.intervals(rows(values)) == scores.intervals(rows(values))
 
 
+def test_an_interval_of_many_images_takes_no_more_memory(monkeypatch):
+    values = np.random.default_rng(1).normal(30.0, 2.0, 400)
+    before, drawn = scores.intervals(rows(values)), []
+
+    def mean(sample, axis):
+        drawn.append(sample.size)
+        return np.average(sample, axis)
+
+    monkeypatch.setattr(scores, "RESAMPLED", 4_000)
+    monkeypatch.setattr(scores.np, "mean", mean)
+    assert scores.intervals(rows(values))["rgb"] == before["rgb"]
+    assert max(drawn) <= 4_000
+
+
 @pytest.mark.parametrize("values", [[30.0], [30.0, np.inf]])
 def test_no_interval_where_there_is_none(values):
     assert scores.intervals(rows(values))["rgb"]["psnr"] is None

@@ -62,6 +62,11 @@ class InferenceConfig:
         """(height, width) of every size; raises ``InputError`` naming the first option whose value makes no sense."""
         if self.rounds < 1:
             raise InputError(f"--rounds must be positive, not {self.rounds}")
+        if self.model is not None and self.presets != InferenceConfig.presets:
+            raise InputError("--presets are measured unless there is a --model: leave one out")
+        for name in ("presets", "sizes", "dtypes"):
+            if not getattr(self, name):
+                raise InputError(f"--{name} names none")
         found = []
         for size in self.sizes:
             match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", size)

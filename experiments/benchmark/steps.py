@@ -59,6 +59,8 @@ class StepsConfig:
 
     def check(self) -> None:
         """Raises ``InputError`` naming the first option whose value makes no sense."""
+        if not self.algorithms:
+            raise InputError("--algorithms names none")
         for name in ("batches", "patches", "depths"):
             for value in getattr(self, name):
                 if value < 1:
