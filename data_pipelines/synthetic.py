@@ -203,9 +203,12 @@ class RainOver(NamedTuple):
         return Pairs(rained_on(self.backdrops, self.preset, renderings))
 
 
-def rained_on(backdrops: Sequence[Backdrop], preset: str, renderings: int) -> list[Pair]:
-    """Pairs of each photograph with so many different rains of a preset; a function of names and numbers alone."""
-    return [_rained_on(backdrop, preset, i) for backdrop in backdrops for i in range(renderings)]
+def rained_on(backdrops: Sequence[Backdrop], preset: str, renderings: int, first: int = 0) -> list[Pair]:
+    """Pairs of each photograph with so many different rains of a preset; a function of names and numbers alone.
+
+    Numbers begin with ``first``.
+    """
+    return [_rained_on(backdrop, preset, first + i) for backdrop in backdrops for i in range(renderings)]
 
 
 def _rained_on(backdrop: Backdrop, preset: str, number: int) -> Pair:
@@ -214,7 +217,11 @@ def _rained_on(backdrop: Backdrop, preset: str, number: int) -> Pair:
         rng = np.random.default_rng([number, *os.fsencode(backdrop.name)])
         return np.concatenate([add_rain(clean, PRESETS[preset].sample(rng), rng), clean], -1)
 
-    return Pair(f"{backdrop.name}_{preset}{number:02}", backdrop.name, backdrop.size, load)
+    return Pair(_name(backdrop, preset, number), backdrop.name, backdrop.size, load)
+
+
+def _name(backdrop: Backdrop, preset: str, number: int) -> str:
+    return f"{backdrop.name}_{preset}{number:02}"
 
 
 def with_synthetic(pairs: Pairs, preset: str, renderings: int) -> Pairs:
@@ -226,7 +233,10 @@ def with_synthetic(pairs: Pairs, preset: str, renderings: int) -> Pairs:
     _require_preset(preset)
     clean = {pair.background: pair for pair in reversed(pairs)}
     backdrops = [Backdrop(name, pair.size, lambda pair=pair: pair.load()[..., 3:]) for name, pair in clean.items()]
-    return Pairs([*pairs, *rained_on(backdrops, preset, renderings)], pairs.cache_bytes)
+    names = {pair.name for pair in pairs}
+    # In a synthetic data set of this preset, the first of them fall already.
+    first = next(n for n in itertools.count() if not any(_name(backdrop, preset, n) in names for backdrop in backdrops))
+    return Pairs([*pairs, *rained_on(backdrops, preset, renderings, first)], pairs.cache_bytes)
 
 
 def is_synthetic(data: str) -> bool:

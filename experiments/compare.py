@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import math
 import statistics
 import sys
 from pathlib import Path
@@ -193,7 +194,8 @@ def _range(values: list[int]) -> str:
 
 
 def _spread(values: list[float], unit: str, sign: str = "") -> str:
-    spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
+    # There is none of scores that are infinite, as those of perfect images are.
+    spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 and all(map(math.isfinite, values)) else ""
     return f"{statistics.mean(values):{sign}.2f}{spread} {unit}"
 
 

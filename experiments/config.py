@@ -134,7 +134,7 @@ class SearchConfig(TrainingConfig):
     """Proximal gradient: lazy (alphas projected on the simplex) or eager (also pulled toward one-hot, ever more
     strongly)."""
     pull: float = 0.05
-    """Strength of the eager pull at the end of the search; it grows linearly from zero."""
+    """Strength of the eager pull at last; it grows linearly from zero for as long as alphas move."""
     cost: Literal["macs", "params", "latency"] = "macs"
     """What is paid for: multiply-accumulates, weights, or milliseconds measured on this device."""
     cost_weight: float = 2e-4
@@ -184,7 +184,8 @@ class SearchConfig(TrainingConfig):
     def relaxed_steps(self) -> int:
         """In how many steps gates are relaxed; 0 for algorithms that do not know this."""
         relaxed = self.built_algorithm.relaxed if self.relaxed is None else self.relaxed
-        return round((relaxed or 0.0) * self.steps)
+        # None would be another way: alphas that move although gates are binary.
+        return max(1, round(relaxed * self.steps)) if relaxed else 0
 
 
 @dataclasses.dataclass(frozen=True)

@@ -50,6 +50,8 @@ class Processes:
         if not 0 <= self.index < self.count:
             raise InputError(f"--processes.index must be in 0 to {self.count - 1}, not {self.index}")
         host, _, port = (self.coordinator or "").rpartition(":")
+        if self.count == 1 and self.coordinator is not None:
+            raise InputError("--processes.coordinator needs --processes.count, how many there are")
         if self.count > 1 and not (host and port.isdecimal() and 0 < int(port) < 2**16):
             raise InputError(f"--processes.coordinator must be HOST:PORT of process 0, not {self.coordinator}")
 

@@ -7,6 +7,7 @@ import html
 import io
 import json
 from collections.abc import Sequence
+from decimal import Decimal
 
 import numpy as np
 from PIL import Image
@@ -59,6 +60,8 @@ def write_search_report(
     records = workdir.records()
     gates = one_hot_gates(open_choices(config.network), genotype)
     share = float(relative_cost(gates, prices))
+    # A float cannot hold it where there are many choices.
+    space = f"{Decimal(search_space_size(config.network)):.3g}"
     sections = [
         (
             "Losses",
@@ -71,7 +74,7 @@ def write_search_report(
         ),
         (
             "The network found",
-            f"<p>One of {search_space_size(config.network):.3g} architectures; its choices cost {share:.0%} of the "
+            f"<p>One of {space} architectures; its choices cost {share:.0%} of the "
             f"dearest ones' ({config.cost}).</p>"
             f'<div class="scroll">{figures.network_drawing(genotype, config.network)}</div>'
             f"<details><summary>genotype.json</summary><pre>{html.escape(genotype.to_json())}</pre></details>",

@@ -34,7 +34,7 @@ from data_pipelines import Pairs
 from data_pipelines.batches import as_floats, batches, origin
 from data_pipelines.sampling import Sampling
 from experiments import agreement, command, health, processes
-from experiments.config import SearchConfig, SearchesConfig, open_training, search_preset
+from experiments.config import SearchConfig, SearchesConfig, open_training, retrain_preset, search_preset
 from experiments.programs import LOWER, Programs, jit_once, predict, tree_bytes
 from experiments.report import write_search_report, write_searches_report
 from experiments.retrain import held_out_psnr
@@ -86,7 +86,8 @@ def build(config: SearchConfig, prices: Rows, layout: Layout | None = None) -> B
 
     rate = algorithm.learning_rate if config.alphas_learning_rate is None else config.alphas_learning_rate
     if config.algorithm == "mdarts":
-        alphas_optimiser = proximal_gradient(rate, config.mode, optax.linear_schedule(0.0, config.pull, config.steps))
+        moving = config.relaxed_steps or config.steps
+        alphas_optimiser = proximal_gradient(rate, config.mode, optax.linear_schedule(0.0, config.pull, moving))
     else:
         alphas_optimiser = algorithm.optimiser(rate)
     params_optimiser = optax.flatten(optax.adam(optax.cosine_decay_schedule(config.learning_rate, config.steps)))
@@ -226,9 +227,12 @@ def _next(config: SearchConfig, folder: Path | str) -> str:
         rain += ["--synthetic-renderings", str(config.synthetic_renderings)]
     if config.swap_rain:
         rain += ["--swap-rain", str(config.swap_rain)]
+    default = retrain_preset(config.preset)
+    others = [("--patch", config.patch, default.patch), ("--loss", config.loss, default.loss)]
+    changed = [word for option, value, usual in others if value != usual for word in (option, str(value))]
     imports = ["--imports", *config.imports] if config.imports else []
     files = ["--genotype", f"{folder}/{GENOTYPE}", "--workdir", f"{folder}/retrain"]
-    return command.next_step("retrain", *files, *rain, *imports)
+    return command.next_step("retrain", *files, *changed, *rain, *imports)
 
 
 def _summary(config: SearchConfig, found: Found) -> dict[str, Any]:

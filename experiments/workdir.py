@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
+import itertools
 import json
 import os
 import signal
@@ -44,6 +45,18 @@ LATER = {"ema": 0.0, "swap_rain": 0.0}
 """Options that runs may be older than, with the values that leave everything as it was before."""
 _LOCKS: dict[Path, int] = {}
 """Descriptors of files by which this process has locked folders; they stay open."""
+
+
+def _new_folder(parent: Path, kind: str) -> Path:
+    """Makes a folder that is named after a kind of run and the time; several may begin in a second."""
+    name = time.strftime(f"{kind}-%Y%m%d-%H%M%S")
+    folder, others = parent / name, itertools.count(2)
+    while True:
+        try:
+            folder.mkdir(parents=True)
+            return folder
+        except FileExistsError:
+            folder = parent / f"{name}-{next(others)}"
 
 
 def claim(folder: Path) -> None:
@@ -92,12 +105,13 @@ class Workdir:
     def __init__(self, folder: Path | None, config: Any, kind: str, **inputs: Any):
         if folder is None and jax.process_count() > 1:
             raise InputError("--workdir is required, the same for all processes")
-        self.folder = folder or Path("runs") / time.strftime(f"{kind}-%Y%m%d-%H%M%S")
-        self.metrics_file = self.folder / "metrics.jsonl"
         self.console = command.console()
         self.writes = processes.is_first()
         identity = {"kind": kind, **_plain(config), **inputs}
+        self.folder = folder or Path("runs")
         try:
+            if folder is None:
+                self.folder = _new_folder(self.folder, kind)
             if self.writes:
                 claim(self.folder)
                 self._adopt(identity)
@@ -106,6 +120,8 @@ class Workdir:
                 self._adopt(identity)
         except OSError as error:
             raise InputError(f"cannot use workdir {self.folder}: {error.strerror}") from None
+        self.metrics_file = self.folder / "metrics.jsonl"
+        self._again = "" if folder else f" with --workdir {self.folder}"
         self.console.print(f"workdir: {self.folder}")
 
     def _adopt(self, config: dict[str, Any]) -> None:
@@ -253,7 +269,9 @@ class Workdir:
                         if events:
                             self._record(events, done, scalars, details(state))
                         meter.show(scalars)
-                        last = last or self._finished(finished, done, state)
+                        if not last and self._finished(finished, done, state):
+                            last = True
+                            self.console.print(f"finished early, at step {done} of {steps}")
                     meter.step()
                     if save or stop or last:
                         measured.see()
@@ -265,7 +283,7 @@ class Workdir:
                     if last or stop:
                         checkpoints.wait()
                     if stop:
-                        self.console.print(f"stopped at step {done}; run the same command again to go on")
+                        self.console.print(f"stopped at step {done}; run the same command again{self._again} to go on")
                         processes.part()
                         raise KeyboardInterrupt
                     if last:

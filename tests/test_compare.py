@@ -13,6 +13,11 @@ from experiments.compare import NETWORK_COSTS, CompareConfig, compare, width_for
 from tests.samples import write_pairs
 
 
+def test_scores_that_are_infinite_have_no_spread():
+    assert module._spread([30.0, 31.0], "dB") == "30.50 ± 0.71 dB"
+    assert module._spread([30.0, float("inf")], "dB") == "inf dB"
+
+
 @pytest.mark.parametrize("kind", list(NETWORK_COSTS))
 def test_width_gives_every_network_the_cost_of_the_reference(kind):
     config = NetworkConfig(width=24, blocks=(1, 1))

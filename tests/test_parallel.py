@@ -169,6 +169,7 @@ def test_the_most_devices_that_share_a_batch_equally_are_used():
         (Processes(count=0), "--processes.count must be at least 1"),
         (Processes(count=2, index=2), "--processes.index must be in 0 to 1"),
         (Processes(count=2), "--processes.coordinator must be HOST:PORT"),
+        (Processes(coordinator="host:1234"), "--processes.coordinator needs --processes.count"),
         (Processes(count=2, coordinator="host"), "--processes.coordinator must be HOST:PORT"),
         (Processes(count=2, coordinator="host:99999"), "--processes.coordinator must be HOST:PORT"),
     ],

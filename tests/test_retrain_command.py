@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import chex
 import jax
@@ -11,7 +12,8 @@ import optax
 import pytest
 
 from autoderain_jax import Model
-from experiments import retrain
+from data_pipelines import open_pairs
+from experiments import retrain, workdir
 from tests.running import interrupt_at, run
 
 
@@ -82,6 +84,31 @@ def test_a_model_is_trained_further(retrain_config, genotype, monkeypatch, capfd
     dataclasses.replace(before, params=jax.tree.map(lambda leaf: leaf + np.float32(0.1), before.params)).save(folder)
     code, _, err = run(monkeypatch, capfd, retrain, *options)
     assert (code, "holds a run with initial_model" in err) == (2, True)
+
+
+def test_an_image_restored_exactly_does_not_choose_alone(data_folder):
+    pairs = open_pairs(str(data_folder), "train")
+    clean = {pairs.rainy_clean(i)[0].tobytes(): pairs.rainy_clean(i)[1] for i in range(len(pairs))}
+    (first, *_) = clean
+    psnr = retrain.held_out_psnr(lambda rainy: clean[first] if rainy.tobytes() == first else rainy, pairs)
+    assert retrain.EXACT_PSNR / len(pairs) < psnr < retrain.EXACT_PSNR
+
+
+def test_runs_of_one_second_have_folders_of_their_own(monkeypatch, tmp_path, retrain_config):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(workdir.time, "strftime", lambda form: form.replace("%Y%m%d-%H%M%S", "now"))
+    folders = [workdir.Workdir(None, retrain_config, "retrain").folder for _ in range(3)]
+    assert [str(folder) for folder in folders] == [f"runs/retrain-now{ending}" for ending in ("", "-2", "-3")]
+
+
+def test_a_run_that_was_stopped_says_how_to_go_on(monkeypatch, tmp_path, retrain_config, genotype, capfd):
+    monkeypatch.chdir(tmp_path)
+    for folder, how in ((None, r"with --workdir runs/retrain-\S+ to"), (tmp_path / "given", "to")):
+        with monkeypatch.context() as patch:
+            interrupt_at(patch, retrain, 4)
+            with pytest.raises(KeyboardInterrupt):
+                retrain.retrain(dataclasses.replace(retrain_config, workdir=folder))
+        assert re.search(rf"stopped at step \d; run the same command again {how} go on", capfd.readouterr().out)
 
 
 def test_a_gradient_that_is_too_long_is_shortened():

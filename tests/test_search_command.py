@@ -9,7 +9,7 @@ import chex
 import numpy as np
 import pytest
 
-from autoderain_jax import Genotype, InputError, Model, cost
+from autoderain_jax import Genotype, InputError, Model, cost, proximal
 from autoderain_jax.checkpoints import Checkpoints
 from experiments import health, retrain, search, workdir
 from tests.running import final_state, interrupt_at, run
@@ -94,7 +94,23 @@ def test_search_by_latency_keeps_the_prices_it_measured(search_config, network_c
     assert json.loads((config.workdir / "prices.json").read_text()) == prices
 
 
-def test_search_stops_early_and_stays_stopped(search_config):
+def test_the_eager_pull_is_strongest_when_alphas_move_for_the_last_time(search_config, monkeypatch):
+    made = []
+
+    def proximal_gradient(rate, mode, pull):
+        made.append(pull)
+        return proximal.proximal_gradient(rate, mode, pull)
+
+    monkeypatch.setattr(search, "proximal_gradient", proximal_gradient)
+    config = dataclasses.replace(search_config, mode="eager", pull=0.5, relaxed=0.5)
+    search.search(config)
+    assert [float(made[0](step)) for step in (0, config.relaxed_steps)] == [0.0, 0.5]
+    # None of many steps is one rather than another way of searching.
+    assert dataclasses.replace(search_config, relaxed=0.001).relaxed_steps == 1
+    assert dataclasses.replace(search_config, relaxed=0.0).relaxed_steps == 0
+
+
+def test_search_stops_early_and_stays_stopped(search_config, capfd):
     config = dataclasses.replace(
         search_config, steps=40, relaxed=0.1, alphas_learning_rate=0.5, cost_weight=1e3, early_stop=8
     )
@@ -102,6 +118,7 @@ def test_search_stops_early_and_stays_stopped(search_config):
     metrics = (config.workdir / "metrics.jsonl").read_text()
     stopped = json.loads(metrics.splitlines()[-1])["step"]
     assert stopped < 40
+    assert f"finished early, at step {stopped} of 40" in capfd.readouterr().out
     (config.workdir / "genotype.json").unlink()
     search.search(config)
     assert (config.workdir / "metrics.jsonl").read_text() == metrics

@@ -79,8 +79,10 @@ def test_senseless_options_are_named(monkeypatch, capfd, options, sentence):
 
 
 def test_the_next_command_has_what_the_genotype_does_not_tell(search_config):
-    plain = search._next(search_config, "a b")
+    usual = dataclasses.replace(search_config, patch=64)
+    plain = search._next(usual, "a b")
     assert plain == "next: python -m experiments.retrain --genotype 'a b/genotype.json' --workdir 'a b/retrain'"
-    config = dataclasses.replace(search_config, imports=("my_candidates",), synthetic_rain="light", swap_rain=0.5)
+    assert search._next(dataclasses.replace(search_config, loss="l1"), "w").endswith(" --patch 16 --loss l1")
+    config = dataclasses.replace(usual, imports=("my_candidates",), synthetic_rain="light", swap_rain=0.5)
     ending = "w/retrain --synthetic-rain light --swap-rain 0.5 --imports my_candidates"
     assert search._next(config, "w").endswith(ending)

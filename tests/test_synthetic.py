@@ -134,3 +134,15 @@ def test_augmentation_adds_rain_over_the_same_backgrounds(data_folder):
         assert more[index].size == clean.shape[:2]
     assert len({pair.name for pair in more}) == len(more)
     chex.assert_trees_all_equal(more.image(7), with_synthetic(pairs, "light", 2).image(7))
+
+
+def test_augmentation_of_synthetic_data_adds_other_rain(data_folder):
+    pairs = open_pairs(f"synthetic/light:{data_folder / 'train/clean'}", "train")
+    more = with_synthetic(pairs, "light", 1)
+    assert len({pair.name for pair in more}) == len(more) > len(pairs)
+    rainy, clean = more.rainy_clean(len(pairs))
+    others = [i for i, pair in enumerate(pairs) if pair.background == more[len(pairs)].background]
+    assert others
+    for i in others:
+        np.testing.assert_array_equal(pairs.rainy_clean(i)[1], clean)
+        assert (pairs.rainy_clean(i)[0] != rainy).any()
