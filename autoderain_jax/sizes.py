@@ -51,7 +51,7 @@ class Sizes:
         options = [size, *[rounded for rounded in [tuple(map(self._round_up, size))] if _pixels(rounded) <= most]]
         fitting = [known for known in self._known if all(map(int.__ge__, known, size)) and _pixels(known) <= most]
         if not fitting:
-            return options[0 if len(self._known) < FIRST else -1]
+            return options[0] if len(self._known) < FIRST else self._for_all(options[-1], most)
         best = min(fitting, key=_pixels)
         for option in options:
             if _pixels(option) < _pixels(best):
@@ -59,6 +59,12 @@ class Sizes:
                 if self._wasted[option] > self._price * len(self._known):
                     return option
         return best
+
+    def _for_all(self, size: Size, most: int) -> Size:
+        """A size that nothing fits in, or one for all so far, where ten like it waste less than compiling takes."""
+        heights, widths = zip(size, *self._known, strict=True)
+        cover = self._round_up(max(heights)), self._round_up(max(widths))
+        return cover if _pixels(cover) <= most and 10 * (_pixels(cover) - _pixels(size)) <= self._price else size
 
     def _round_up(self, side: int) -> int:
         """The least that is not smaller among the powers of two and the numbers half way between them."""

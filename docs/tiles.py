@@ -11,7 +11,7 @@ import resource
 import numpy as np
 
 from autoderain_jax import Derainer
-from autoderain_jax.sizes import PRICES, Sizes
+from autoderain_jax.sizes import PRICE, PRICES, Sizes
 from autoderain_jax.tiles import MOST_OF_MACHINE, cuts, margin_of
 from data_pipelines.synthetic import Rain, add_rain, photograph
 
@@ -65,9 +65,11 @@ def memory():
 
 
 def programs():
-    """How many programs a hundred images of random sizes take, in tiles where they must."""
-    for low, high in ((101, 600), (300, 1600), (1000, 4000), (2000, 6000)):
-        draw, sizes, found, asked, taken = np.random.RandomState(0), Sizes(4, PRICES["cpu"]), set(), 0, 0
+    """How many programs a hundred images of random sizes take; on a CPU also of larger ones, in tiles."""
+    small, large = ((101, 600), (300, 1600)), ((1000, 4000), (2000, 6000))
+    cases = [("CPU", PRICES["cpu"], sides) for sides in small + large] + [("GPU", PRICE, sides) for sides in small]
+    for device, price, (low, high) in cases:
+        draw, sizes, found, asked, taken = np.random.RandomState(0), Sizes(4, price), set(), 0, 0
         for _ in range(100):
             height, width = (int(side) + -int(side) % 4 for side in draw.randint(low, high, 2))
             rows, columns = cut(height, width)
@@ -75,7 +77,8 @@ def programs():
                 found.add(chosen := sizes.choose(part, derainer._tile**2))
                 asked, taken = asked + part[0] * part[1], taken + chosen[0] * chosen[1]
         print(
-            f"100 images, sides of {low} to {high - 1} pixels: {len(found)} programs, {taken / asked:.2f} of the pixels"
+            f"{device}, 100 images, sides of {low} to {high - 1} pixels: {len(found)} programs, "
+            f"{taken / asked:.2f} of the pixels"
         )
 
 

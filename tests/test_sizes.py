@@ -79,6 +79,15 @@ def test_photographs_of_any_size_need_few_programs_on_a_cpu(tile, sides, most, w
     assert taken < waste * asked
 
 
+@pytest.mark.parametrize(("sides", "most", "waste"), [((101, 600), 6, 2.6), ((300, 1600), 8, 1.9)])
+def test_images_of_any_size_need_fewer_programs_where_compiling_takes_long(sides, most, waste):
+    draw, sizes = np.random.RandomState(0), Sizes(4)
+    images = [tuple(int(side) + -int(side) % 4 for side in draw.randint(*sides, 2)) for _ in range(100)]
+    chosen = [sizes.choose(size, 4096**2) for size in images]
+    assert len(set(chosen)) <= most
+    assert sum(h * w for h, w in chosen) < waste * sum(h * w for h, w in images)
+
+
 def test_sizes_that_return_get_programs_made_to_measure():
     sizes = Sizes(4, price=10**6)
     assert [sizes.choose(size, MOST) for size in [(320, 480), (480, 320), (480, 480)]] == [
