@@ -11,11 +11,16 @@ os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
+from autoderain_jax import Derainer
 from autoderain_jax.candidates import CANDIDATES, add_candidate
 from autoderain_jax.network import NetworkConfig
+from data_pipelines.synthetic import Rain, add_rain, photograph
+from experiments import derain
 from experiments.config import RetrainConfig, SearchConfig
+from tests.running import run
 from tests.samples import random_genotype, write_pairs
 
 
@@ -92,3 +97,24 @@ def own_candidate():
 
     yield add_candidate(own_candidate)
     del CANDIDATES["own_candidate"]
+
+
+@pytest.fixture(scope="module")
+def rainy():
+    return add_rain(photograph("chelsea")[:150, :200], Rain(density=0.0016), np.random.default_rng(0))
+
+
+@pytest.fixture(scope="module")
+def restored(rainy):
+    return Derainer.from_pretrained()(rainy)
+
+
+@pytest.fixture
+def command(monkeypatch, capfd, tmp_path):
+    """Derains files of ``tmp_path`` into its folder ``out``."""
+
+    def derained(*arguments):
+        monkeypatch.chdir(tmp_path)
+        return run(monkeypatch, capfd, derain, *arguments, "--output", "out")
+
+    return derained
