@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import importlib.metadata
+import io
 import json
 import os
 import sys
@@ -22,7 +23,7 @@ from rich.table import Table
 from autoderain_jax.cost import network_macs
 from autoderain_jax.derainer import Derainer, Dtype, Ensemble
 from autoderain_jax.errors import InputError
-from autoderain_jax.files import writing
+from autoderain_jax.files import replace_files, writing
 from autoderain_jax.metrics import PROTOCOLS, SSIM_WINDOW, score
 from autoderain_jax.model import Model
 from data_pipelines import BUILTIN, choose_part, find_data
@@ -269,15 +270,17 @@ def _write(config: EvaluateConfig, rows: list[dict], result: dict) -> None:
     folder = config.workdir
     scored = (config.scores or config.predictions or config.model).resolve()
     name = config.name or (scored.parent if scored.name in ("model", "scores.csv") else scored).name
-    with writing(folder):
-        with (folder / "scores.csv").open("w", encoding="utf-8", errors=scores.NAMES, newline="") as file:
-            writer = csv.DictWriter(file, rows[0].keys())
-            writer.writeheader()
-            writer.writerows(rows)
-        (folder / "scores.json").write_text(json.dumps(command.finite(result), indent=2, allow_nan=False) + "\n")
-        named = {"encoding": "utf-8", "errors": scores.NAMES}
-        (folder / "scores.md").write_text(scores.markdown(name, result), **named)
-        (folder / "scores.tex").write_text(scores.latex(name, result), **named)
+    table = io.StringIO(newline="")
+    writer = csv.DictWriter(table, rows[0].keys())
+    writer.writeheader()
+    writer.writerows(rows)
+    texts = {
+        "scores.csv": table.getvalue(),
+        "scores.json": json.dumps(command.finite(result), indent=2, allow_nan=False) + "\n",
+        "scores.md": scores.markdown(name, result),
+        "scores.tex": scores.latex(name, result),
+    }
+    replace_files({folder / file: text.encode(errors=scores.NAMES) for file, text in texts.items()})
 
 
 def _draw_sheet(config: EvaluateConfig, rows: list[dict], cases) -> None:

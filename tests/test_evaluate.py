@@ -1,6 +1,8 @@
 """Evaluation: scores of a model, of any method, and of one against another."""
 
 import csv
+import dataclasses
+import errno
 import json
 from pathlib import Path
 
@@ -126,6 +128,24 @@ def test_a_workdir_that_cannot_be_written_is_refused_before_anything_is_scored(t
     pairs = {"predictions": tmp_path / "pairs/rainy", "targets": tmp_path / "pairs/clean"}
     with pytest.raises(InputError, match=f"cannot write {tmp_path}/file/out: Not a directory"):
         evaluate.evaluate(EvaluateConfig(tmp_path / "file/out", **pairs))
+
+
+def test_scores_on_a_full_disk_leave_those_of_before(tmp_path, two_methods, monkeypatch):
+    rainy, clean = (folder / "scores.csv" for folder in two_methods)
+    config = EvaluateConfig(tmp_path / "out", scores=rainy)
+    evaluate.evaluate(config)
+    before = {path: path.read_bytes() for path in config.workdir.iterdir()}
+    write = Path.write_bytes
+
+    def full(path, content):
+        if path.name.startswith("scores.tex"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(path, content)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(InputError, match=r"cannot write .*scores\.tex.*: No space left on device"):
+        evaluate.evaluate(dataclasses.replace(config, scores=clean))
+    assert {path: path.read_bytes() for path in before} == before
 
 
 @pytest.mark.parametrize("kind", ["predictions", "targets"])
