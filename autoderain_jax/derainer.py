@@ -20,6 +20,7 @@ from autoderain_jax.candidates import candidate
 from autoderain_jax.model import Model
 from autoderain_jax.network import DerainNet
 from autoderain_jax.orientation import upright
+from autoderain_jax.scales import Scales, check, octaves, restored_at
 from autoderain_jax.sizes import PRICE, PRICES, Size, Sizes
 from autoderain_jax.tiles import cuts, grid, largest_tile, lay, margin_of, memory_limit, reach, tile_side
 
@@ -51,22 +52,34 @@ class Derainer:
         has it (Timofte et al., CVPR 2016). Networks that were trained on rain that falls do not see it then.
       dtype: precision of the computation, ``float32`` or ``bfloat16``, which is faster on a GPU and takes less memory;
         by default the model's own.
+      scales: by how much the image is made smaller for each restoring of it, as rain in large photographs is wider than
+        a network knows: numbers of at least 1, or ``auto``, octaves from the size of the images that the network was
+        trained on to the image's own. These are 1 alone, which is the network as it is, for images of up to 1.4 times
+        that size, and where it is not known.
 
     Attributes:
-      model, ensemble: as given.
+      model, ensemble, scales: as given.
       programs: (height, width) of those compiled so far.
       first_runs: seconds that the first run of each of them took, compiling included.
 
     Raises:
-      ValueError: an ensemble of another number, or an unknown precision.
+      ValueError: an ensemble of another number, an unknown precision, or scales below 1.
     """
 
-    def __init__(self, model: Model, memory: int | None = None, ensemble: Ensemble = 1, dtype: Dtype | None = None):
+    def __init__(
+        self,
+        model: Model,
+        memory: int | None = None,
+        ensemble: Ensemble = 1,
+        dtype: Dtype | None = None,
+        scales: Scales = "auto",
+    ):
         if type(ensemble) is not int or ensemble not in get_args(Ensemble):
             raise ValueError(f"ensemble must be 1, 4 or 8, not {ensemble}")
         if dtype not in (None, *get_args(Dtype)):
             raise ValueError(f"dtype must be float32 or bfloat16, not {dtype}")
-        self.model, self.ensemble = model, ensemble
+        check(scales)
+        self.model, self.ensemble, self.scales = model, ensemble, scales
         config = dataclasses.replace(model.config, dtype=dtype or model.config.dtype)
         network = dataclasses.replace(model, config=config).network()
         # What is restored takes the place of the image.
@@ -141,6 +154,10 @@ class Derainer:
             )
         if image.ndim == 4:
             return np.stack([self(one) for one in image])
+        scales = octaves(max(image.shape), self.model.image_side) if self.scales == "auto" else self.scales
+        return restored_at(image, scales, self._in_orientations)
+
+    def _in_orientations(self, image: np.ndarray) -> np.ndarray:
         if self.ensemble == 1:
             return self._within_memory(image)
         turns = [np.s_[::up, ::left] for up in (1, -1) for left in (1, -1)]

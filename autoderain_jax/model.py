@@ -44,6 +44,7 @@ class Model:
       params: its weights, as nested dictionaries of float32 arrays.
       pool_window: side in pixels that squeeze-and-excitation pools over at inference; the training patch.
       training: how it was trained, for the reader.
+      image_side: longer side in pixels of the images that it was trained on, their median; None, not known.
     """
 
     config: NetworkConfig
@@ -51,6 +52,7 @@ class Model:
     params: Mapping[str, Any]
     pool_window: int
     training: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    image_side: int | None = None
 
     def network(self) -> DerainNet:
         """The network as used on whole images."""
@@ -86,6 +88,7 @@ class Model:
             "parameters": self.parameters,
             "network": dataclasses.asdict(self.config),
             "pool_window": self.pool_window,
+            "image_side": self.image_side,
             "training": dict(self.training),
             "genotype": json.loads(self.genotype.to_json()),
         }
@@ -114,15 +117,17 @@ class Model:
             raise InputError(f"{path} is incomplete: it has no {lacking[0]!r}")
         config = NetworkConfig.from_json(content["network"], str(path))
         genotype = Genotype.from_content(content["genotype"], f"{path}, genotype")
-        pool_window, training = content["pool_window"], content["training"]
+        pool_window, training, image_side = content["pool_window"], content["training"], content.get("image_side")
         if type(pool_window) is not int or pool_window < 1:
             raise InputError(f"{path}: pool_window must be a positive integer, not {shown(pool_window)}")
         if pool_window > LARGEST_WINDOW:
             raise InputError(f"{path}: pool_window must be at most {LARGEST_WINDOW}, not {shown(pool_window)}")
+        if image_side is not None and (type(image_side) is not int or image_side < 1):
+            raise InputError(f"{path}: image_side must be a positive integer or null, not {shown(image_side)}")
         if not isinstance(training, dict):
             raise InputError(f"{path}: training must be an object")
         genotype.check_fits(config, f"{path}, genotype")
-        model = cls(config, genotype, {}, pool_window, training)
+        model = cls(config, genotype, {}, pool_window, training, image_side)
         if not weights:
             return model
         return dataclasses.replace(model, params=_read_weights(folder / "weights.safetensors", model.network()))

@@ -61,6 +61,11 @@ class Rain:
     veil: float = 0.0
     screen: bool = False
 
+    def scaled(self, scale: float) -> Rain:
+        """The same rainfall in a picture of so many times the pixels along each side; ``scale`` is positive."""
+        sizes = {name: getattr(self, name) * scale for name in ("length", "motion_blur", "width")}
+        return dataclasses.replace(self, **sizes, density=self.density / scale**2)
+
 
 @dataclasses.dataclass(frozen=True)
 class RainRange:
@@ -70,6 +75,8 @@ class RainRange:
       length, density, intensity: drawn uniformly in their logarithm.
       depth: fewest and most layers.
       screen: share of the rainfalls that are screened instead of added.
+      scale: of the picture, drawn uniformly in its logarithm: streaks are longer, wider and more blurred by it, and
+        fewer by its square.
     """
 
     angle: Range
@@ -82,6 +89,7 @@ class RainRange:
     depth: tuple[int, int]
     veil: Range
     screen: float
+    scale: Range = (1.0, 1.0)
 
     def sample(self, rng: np.random.Generator) -> Rain:
         """Draws a rainfall."""
@@ -92,7 +100,8 @@ class RainRange:
             name: rng.uniform(*getattr(self, name)) for name in ("angle", "spread", "motion_blur", "width", "veil")
         }
         depth = int(rng.integers(self.depth[0], self.depth[1] + 1))
-        return Rain(**logarithmic, **uniform, depth=depth, screen=bool(rng.random() < self.screen))
+        rain = Rain(**logarithmic, **uniform, depth=depth, screen=bool(rng.random() < self.screen))
+        return rain if self.scale == (1.0, 1.0) else rain.scaled(math.exp(rng.uniform(*np.log(self.scale))))
 
 
 PRESETS: Mapping[str, RainRange] = {
@@ -132,9 +141,24 @@ PRESETS: Mapping[str, RainRange] = {
         veil=(0, 0.05),
         screen=0.0,
     ),
+    "varied": RainRange(
+        angle=(-40, 40),
+        spread=(0, 10),
+        length=(8, 40),
+        motion_blur=(1, 8),
+        width=(0.5, 1.2),
+        density=(0.001, 0.02),
+        intensity=(0.06, 0.6),
+        depth=(1, 4),
+        veil=(0, 0),
+        screen=0.7,
+        scale=(0.8, 2.0),
+    ),
 }
 """Rain by name. ``light`` resembles Rain100L and ``heavy`` Rain100H in angles, lengths and widths as far as their
-differences from the clean images show them, and in input PSNR on the same backgrounds; ``mixed`` ranges wider."""
+differences from the clean images show them, and in input PSNR on the same backgrounds; ``mixed`` ranges wider.
+``varied`` ranges widest, from a few long streaks to dense and faint ones, as photographs of real rain show them; its
+ranges were set by eye."""
 
 
 def streaks(shape: tuple[int, int], rain: Rain, rng: np.random.Generator) -> np.ndarray:

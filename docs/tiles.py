@@ -11,12 +11,13 @@ import resource
 import numpy as np
 
 from autoderain_jax import Derainer
+from autoderain_jax.scales import AS_IT_IS
 from autoderain_jax.sizes import PRICE, PRICES, Sizes
 from autoderain_jax.tiles import MOST_OF_MACHINE, cuts, margin_of
 from data_pipelines.synthetic import Rain, add_rain, photograph
 
 # As on any machine of 10 GB or more.
-derainer = Derainer.from_pretrained(memory=int(MOST_OF_MACHINE))
+derainer = Derainer.from_pretrained(memory=int(MOST_OF_MACHINE), scales=AS_IT_IS)
 model = derainer.model
 
 
@@ -30,7 +31,7 @@ def rainy(height, width):
 
 def in_tiles(image, side, pool_window=model.pool_window):
     """Restored in tiles of so many pixels a side, cut as for the packaged model however far its pooling looks."""
-    other = Derainer(dataclasses.replace(model, pool_window=pool_window))
+    other = Derainer(dataclasses.replace(model, pool_window=pool_window), scales=AS_IT_IS)
     other._tile, other._reach, other._grid = side, derainer._reach, derainer._grid
     return other(image)
 

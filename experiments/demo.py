@@ -11,6 +11,7 @@ from typing import Any
 
 from autoderain_jax.derainer import Derainer, Dtype, Ensemble
 from autoderain_jax.errors import InputError
+from autoderain_jax.scales import Scales
 from data_pipelines.photos import Photo
 from experiments import command
 
@@ -33,6 +34,10 @@ class DemoConfig:
     better, four times as slow; 8 turns it, too, which is for networks that were trained on rain from all sides."""
     dtype: Dtype | None = None
     """Precision of the computation: bfloat16 is faster on a GPU. Default: the model's own."""
+    scales: Scales = "auto"
+    """By how much a photograph is made smaller for each restoring of it, such as 8 4 2 1; what changed is enlarged.
+    Rain in large photographs is wider than a model knows: auto begins at the size of the images that it was trained on
+    and ends at the photograph's own. 1 is the model as it is; without 1 a large photograph takes much less time."""
     host: str = "127.0.0.1"
     """Address to serve on; 0.0.0.0 serves to the whole network."""
     port: int = 7860
@@ -76,7 +81,9 @@ def main() -> None:
     """The command."""
     config = command.parse(DemoConfig, sys.argv[1:], prog="python -m experiments.demo")
     command.keep_programs()
-    derainer = Derainer.from_pretrained(config.model, ensemble=config.ensemble, dtype=config.dtype)
+    derainer = Derainer.from_pretrained(
+        config.model, ensemble=config.ensemble, dtype=config.dtype, scales=config.scales
+    )
     blocks = page(derainer)
     _check_address(config)
     print(f"serving on http://{config.host}:{config.port}, until interrupted", flush=True)

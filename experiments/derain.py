@@ -18,6 +18,7 @@ from rich.progress import track
 
 from autoderain_jax.derainer import Derainer, Dtype, Ensemble
 from autoderain_jax.errors import InputError
+from autoderain_jax.scales import Scales
 from data_pipelines.images import SUFFIXES, is_image_name
 from data_pipelines.photos import Photo
 from experiments import command, video
@@ -51,6 +52,10 @@ class DerainConfig:
     better, four times as slow; 8 turns it, too, which is for networks that were trained on rain from all sides."""
     dtype: Dtype | None = None
     """Precision of the computation: bfloat16 is faster on a GPU. Default: the model's own."""
+    scales: Scales = "auto"
+    """By how much a photograph is made smaller for each restoring of it, such as 8 4 2 1; what changed is enlarged.
+    Rain in large photographs is wider than a model knows: auto begins at the size of the images that it was trained on
+    and ends at the photograph's own. 1 is the model as it is; without 1 a large photograph takes much less time."""
     memory: float | None = None
     """Gigabytes that restoring an image may take; larger ones are restored in tiles, to nearly the same result.
     Default: a quarter of what the device has, and not more than 2.5 of a CPU's."""
@@ -71,7 +76,9 @@ def derain(config: DerainConfig) -> int:
     targets, unsuitable = _targets(config)
     command.keep_programs()
     memory = None if config.memory is None else int(config.memory * 1e9)
-    derainer = Derainer.from_pretrained(config.model, memory=memory, ensemble=config.ensemble, dtype=config.dtype)
+    derainer = Derainer.from_pretrained(
+        config.model, memory=memory, ensemble=config.ensemble, dtype=config.dtype, scales=config.scales
+    )
     console = command.console()
     total, failed, began = len(targets) + len(unsuitable), len(unsuitable), time.perf_counter()
     for sentence in unsuitable:

@@ -26,6 +26,7 @@ from autoderain_jax.errors import InputError
 from autoderain_jax.files import replace_files, writing
 from autoderain_jax.metrics import PROTOCOLS, SSIM_WINDOW, score
 from autoderain_jax.model import Model
+from autoderain_jax.scales import AS_IT_IS, Scales
 from data_pipelines import BUILTIN, choose_part, find_data
 from data_pipelines.images import image_files, read_rgb
 from data_pipelines.layouts import ALL
@@ -65,6 +66,8 @@ class EvaluateConfig:
     both), or 8, these also turned by a quarter."""
     dtype: Dtype | None = None
     """Precision of the computation. Default: the model's own."""
+    scales: Scales = AS_IT_IS
+    """By how much each image is made smaller for each restoring of it, or auto, as for experiments.derain."""
     data: str = BUILTIN
     """Folder with rainy/ and clean/ (its test/ part where it has one), a data set by name, or synthetic, as for
     training."""
@@ -90,7 +93,9 @@ class EvaluateConfig:
 
 
 BELONGS = {
-    **dict.fromkeys(("data", "data_root", "split", "held_out", "pool_window", "ensemble", "dtype"), ("model",)),
+    **dict.fromkeys(
+        ("data", "data_root", "split", "held_out", "pool_window", "ensemble", "dtype", "scales"), ("model",)
+    ),
     "targets": ("predictions",),
     "sheet": ("model", "predictions"),
 }
@@ -216,12 +221,13 @@ def _cases(config: EvaluateConfig):
         raise InputError(f"--pool-window must be positive, not {config.pool_window}")
     model = Model.load(config.model)
     model = dataclasses.replace(model, pool_window=config.pool_window or model.pool_window)
-    derainer = Derainer(model, ensemble=config.ensemble, dtype=config.dtype)
+    derainer = Derainer(model, ensemble=config.ensemble, dtype=config.dtype, scales=config.scales)
     source = {"model": str(config.model), "data": config.data, "split": part, "held_out": config.held_out}
     source |= {
         "pool_window": model.pool_window,
         "ensemble": config.ensemble,
         "dtype": config.dtype or model.config.dtype,
+        "scales": config.scales,
         "model_id": model.id,
         "parameters": model.parameters,
         "macs_per_pixel": network_macs(model.config, model.genotype.choices),

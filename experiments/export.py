@@ -19,6 +19,7 @@ from autoderain_jax.candidates import candidate
 from autoderain_jax.derainer import Derainer
 from autoderain_jax.errors import InputError
 from autoderain_jax.model import Model
+from autoderain_jax.scales import AS_IT_IS
 from autoderain_jax.tiles import grid
 from experiments import command
 
@@ -76,7 +77,7 @@ def export(config: ExportConfig) -> int:
 
 
 def _largest_difference(model: Model, exported: Images) -> int:
-    derainer, draw, largest = Derainer(model), np.random.RandomState(0), 0
+    derainer, draw, largest = Derainer(model, scales=AS_IT_IS), np.random.RandomState(0), 0
     for height, width in ODD_SIZES:
         # Smooth, as photographs are.
         small = draw.randint(256, size=(height // 8 + 1, width // 8 + 1, 3))

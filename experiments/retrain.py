@@ -24,6 +24,7 @@ from autoderain_jax.metrics import score
 from autoderain_jax.model import Model
 from autoderain_jax.network import DerainNet, NetworkConfig
 from autoderain_jax.parallel import data_parallel, local
+from autoderain_jax.scales import AS_IT_IS
 from autoderain_jax.stages import Stage, mean_over_parts, take
 from data_pipelines import Pairs
 from data_pipelines.batches import as_floats, batches, origin
@@ -81,7 +82,10 @@ def retrain(config: RetrainConfig) -> Model:
     given = None if initial is None else layout.place_whole(initial.params)
     begin = functools.partial(first_state, network, optimiser, config)
     first = functools.partial(jit_once(begin, out_shardings=layout.whole), given)
-    model = Model(config.network, genotype, local(first().params), config.patch, _provenance(config, initial))
+    image_side = int(np.median(train.sizes.max(1)))
+    model = Model(
+        config.network, genotype, local(first().params), config.patch, _provenance(config, initial), image_side
+    )
     workdir.console.print(
         f"{model.parameters:,} parameters; {len(train)} training pairs, {len(held_out)} held out; {config.steps} steps"
         f"{layout.words}"
@@ -89,7 +93,7 @@ def retrain(config: RetrainConfig) -> Model:
 
     programs = Programs(layout)
     update = update_in_parts(network, optimiser, config.loss, config.accumulate, programs)
-    derainer = Derainer(model)
+    derainer = Derainer(model, scales=AS_IT_IS)
     due = {round(config.steps * (i + 1) / config.validations) for i in range(config.validations)}
     streams: dict[str, Any] = {}
     sampling = Sampling(config.patch, config.batch, config.seed, config.swap_rain)
@@ -111,7 +115,7 @@ def retrain(config: RetrainConfig) -> Model:
         state = state._replace(params=params, opt_state=opt_state)
         metrics = {"train_loss": loss}
         if step == 0 and initial is not None:
-            psnr = held_out_psnr(Derainer(initial), held_out)
+            psnr = held_out_psnr(Derainer(initial, scales=AS_IT_IS), held_out)
             workdir.console.print(f"before: held-out PSNR (y-matlab) {psnr:.2f} dB")
             state = state._replace(best_psnr=layout.place_whole(np.float32(psnr)))
         if step + 1 in due:
@@ -137,7 +141,7 @@ def retrain(config: RetrainConfig) -> Model:
     best = derainer.with_params(local(state.best_params))
     if initial is not None and dataclasses.replace(best.model, config=initial.config).id == initial.id:
         # Its precision and window are its own, too.
-        best = Derainer(initial)
+        best = Derainer(initial, scales=AS_IT_IS)
     if workdir.writes:
         best.model.save(workdir.folder / "model")
         write_retrain_report(workdir, config, best, held_out)

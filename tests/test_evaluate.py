@@ -180,6 +180,7 @@ def test_scores_that_are_read_are_not_overwritten(two_methods, held):
     [
         ({"data": "d"}, "--data belongs to --model, not to --scores"),
         ({"pool_window": 8}, "--pool-window belongs to --model, not to --scores"),
+        ({"scales": "auto"}, "--scales belongs to --model, not to --scores"),
         ({"targets": "t"}, "--targets belongs to --predictions, not to --scores"),
         ({"sheet": 1}, "--sheet belongs to --model or --predictions, not to --scores"),
         ({"model": "m"}, "give either --model, or --predictions with --targets, or --scores"),

@@ -35,7 +35,7 @@ def model(network_config):
     network = DerainNet(network_config, genotype.choices)
     params = jax.jit(network.init)(jax.random.key(0), jnp.zeros((1, 16, 16, 3)))["params"]
     params["head"]["kernel"] += 0.1 * jax.random.normal(jax.random.key(1), params["head"]["kernel"].shape)
-    return Model(network_config, genotype, params, 16, {"seed": 0})
+    return Model(network_config, genotype, params, 16, {"seed": 0}, 20)
 
 
 def test_model_round_trip_restores_the_same_image(model, tmp_path):
@@ -107,6 +107,7 @@ def test_derainer_refuses_other_arrays(model, image):
         (lambda c: c["network"].update(width="6"), "width must be a positive integer"),
         (lambda c: c["network"].update(blocks=[]), "blocks needs positive integers"),
         (lambda c: c.update(pool_window=0), "pool_window must be a positive integer"),
+        (lambda c: c.update(image_side=0.5), "image_side must be a positive integer or null, not 0.5"),
         (lambda c: c.pop("genotype"), "is incomplete: it has no 'genotype'"),
         (lambda c: c["network"].update(width=10**9), "width must be at most"),
         (lambda c: c["network"].update(blocks=2), "blocks needs positive integers"),

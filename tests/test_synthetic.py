@@ -1,3 +1,5 @@
+import dataclasses
+
 import chex
 import numpy as np
 import pytest
@@ -43,7 +45,7 @@ def test_builtin_data_differs_by_variant_and_not_by_call():
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_presets_draw_from_their_ranges(preset):
-    ranges = PRESETS[preset]
+    ranges = dataclasses.replace(PRESETS[preset], scale=(1.0, 1.0))
     drawn = [ranges.sample(np.random.default_rng(seed)) for seed in range(200)]
     for name in ("angle", "spread", "length", "motion_blur", "width", "density", "intensity", "depth", "veil"):
         low, high = getattr(ranges, name)
@@ -51,6 +53,20 @@ def test_presets_draw_from_their_ranges(preset):
         assert low <= min(values) <= low + 0.1 * (high - low)
         assert high - 0.1 * (high - low) <= max(values) <= high
     assert np.mean([rain.screen for rain in drawn]) == pytest.approx(ranges.screen, abs=0.1)
+
+
+def test_varied_rain_is_of_any_scale():
+    ranges = PRESETS["varied"]
+    scales = []
+    for seed in range(200):
+        rain = ranges.sample(np.random.default_rng(seed))
+        unscaled = dataclasses.replace(ranges, scale=(1.0, 1.0)).sample(np.random.default_rng(seed))
+        scales.append(rain.length / unscaled.length)
+        assert rain.width / unscaled.width == pytest.approx(scales[-1])
+        assert rain.motion_blur / unscaled.motion_blur == pytest.approx(scales[-1])
+        assert unscaled.density / rain.density == pytest.approx(scales[-1] ** 2)
+    low, high = ranges.scale
+    assert low <= min(scales) < low + 0.1 < high - 0.1 < max(scales) <= high
 
 
 def test_heavy_rain_spoils_more_than_light():

@@ -23,6 +23,7 @@ from autoderain_jax.errors import InputError
 from autoderain_jax.genotype import HAND_MADE, uniform
 from autoderain_jax.model import Model
 from autoderain_jax.network import DerainNet
+from autoderain_jax.scales import AS_IT_IS
 from experiments import command
 from experiments.benchmark.timing import in_turn, on_accelerator, product_flops, write_trace
 from experiments.config import Preset, search_preset
@@ -93,7 +94,7 @@ def inference(config: InferenceConfig) -> list[dict[str, Any]]:
                 console.print(f"running {name}, {dtype}, {width}x{height}")
                 image = np.random.RandomState(0).randint(256, size=(height, width, 3)).astype(np.uint8)
                 # Each with a program made to measure.
-                derainer = Derainer(model)
+                derainer = Derainer(model, scales=AS_IT_IS)
                 taken, memory = _measure(derainer, image, config.rounds)
                 flops = 2 * network_macs(model.config, model.genotype.choices) * height * width / taken
                 row = {

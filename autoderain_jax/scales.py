@@ -1,0 +1,71 @@
+"""Large photographs: rain is looked for where streaks are as wide as a network knows them. Ours.
+
+A network knows rain at the scale of the images that it was trained on. In a photograph of eight times their side the
+same rain is eight times as wide, which it does not know. So the photograph is made smaller and restored, and what has
+changed is enlarged and taken over: what was not rain keeps all its pixels. This is done from coarse to fine, the
+photograph itself last, as rain near and far differs in width.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+
+from autoderain_jax.errors import InputError
+
+Scales = Literal["auto"] | tuple[float, ...]
+"""By how much to make an image smaller, one after the other; ``auto``, see ``octaves``."""
+
+AS_IT_IS = (1.0,)
+"""Of networks that are to be measured."""
+
+
+def octaves(longer: int, known: int | None) -> tuple[float, ...]:
+    """Powers of two from that which brings an image nearest to what a network knows, down to 1.
+
+    Args:
+      longer: side in pixels of the image.
+      known: that of the images that the network was trained on; None, not known, gives 1 alone.
+    """
+    coarsest = 0 if known is None else max(0, round(math.log2(longer / known)))
+    return tuple(2.0**octave for octave in range(coarsest, -1, -1))
+
+
+def check(scales: Scales) -> None:
+    """Raises ``InputError`` unless these are ``auto`` or numbers of at least 1."""
+    if scales != "auto" and not (scales and all(1 <= scale < math.inf for scale in scales)):
+        given = " ".join(map(str, scales)) or "none"
+        raise InputError(f"--scales must be auto or numbers of at least 1, not {given}")
+
+
+def restored_at(image: np.ndarray, scales: Sequence[float], restore: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Restores an image at one scale after the other.
+
+    Args:
+      image: uint8 (h, w, 3).
+      scales: at least 1; an image is not made smaller than a pixel.
+      restore: from uint8 (h, w, 3) to the same.
+
+    Returns:
+      As ``image``.
+    """
+    for scale in scales:
+        image = restore(image) if scale == 1 else _changed(image, scale, restore)
+    return image
+
+
+def _changed(image: np.ndarray, scale: float, restore: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    height, width = image.shape[:2]
+    size = (max(1, round(width / scale)), max(1, round(height / scale)))
+    small = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS))
+    change = restore(small).astype(np.float32) - small
+    result = np.empty_like(image)
+    for channel in range(3):
+        # Channel by channel, as a large photograph in floats would take more memory than its restoring.
+        larger = np.asarray(Image.fromarray(change[..., channel]).resize((width, height), Image.Resampling.BICUBIC))
+        result[..., channel] = np.rint(np.clip(image[..., channel] + larger, 0.0, 255.0))
+    return result
