@@ -54,8 +54,8 @@ class Derainer:
         by default the model's own.
       scales: by how much the image is made smaller for each restoring of it, as rain in large photographs is wider than
         a network knows: numbers of at least 1, or ``auto``, octaves from the size of the images that the network was
-        trained on to the image's own. These are 1 alone, which is the network as it is, for images of up to 1.4 times
-        that size, and where it is not known.
+        trained on to the image's own. These are 1 alone, which is the network as it is, for images of up to twice as
+        many pixels, and where their size is not known.
 
     Attributes:
       model, ensemble, scales: as given.
@@ -98,7 +98,7 @@ class Derainer:
 
     @classmethod
     def from_pretrained(cls, path: str | Path | None = None, **options: Any) -> Derainer:
-        """Loads a model: a folder, ``best`` for the better of those that come with the package, or None for the faster.
+        """Loads a model: a folder, or one that comes with the package: ``photo``, as None does, ``fast`` or ``best``.
 
         Options are as for the class.
 
@@ -154,8 +154,10 @@ class Derainer:
             )
         if image.ndim == 4:
             return np.stack([self(one) for one in image])
-        scales = octaves(max(image.shape), self.model.image_side) if self.scales == "auto" else self.scales
-        return restored_at(image, scales, self._in_orientations)
+        scales = self.scales
+        if scales == "auto":
+            scales = octaves(image.shape[0] * image.shape[1], self.model.image_pixels)
+        return restored_at(np.asarray(image), scales, self._in_orientations)
 
     def _in_orientations(self, image: np.ndarray) -> np.ndarray:
         if self.ensemble == 1:

@@ -23,12 +23,12 @@ from autoderain_jax.network import DerainNet, NetworkConfig
 
 FORMAT = "autoderain-model"
 VERSION = 2
-PRETRAINED = Path(__file__).parent / "pretrained"
-"""The model that comes with the package, where none is named."""
-PACKAGED = {"fast": PRETRAINED, "best": PRETRAINED / "best"}
-"""All that come with it, by name."""
+PACKAGED = {name: Path(__file__).parent / "pretrained" / name for name in ("photo", "fast", "best")}
+"""The models that come with the package, by name; the first is used where none is named."""
 LARGEST_WINDOW = 4096
 """Pixels: tiles are at least half as large, whatever memory there is."""
+MOST_PIXELS = 10**12
+"""Of an image, more than any has."""
 MOST_HEADER = 2**22
 """Bytes of the header of weights, a hundred for each array: more than a thousand blocks have. Parsed, it may take
 twenty times as much memory."""
@@ -44,7 +44,7 @@ class Model:
       params: its weights, as nested dictionaries of float32 arrays.
       pool_window: side in pixels that squeeze-and-excitation pools over at inference; the training patch.
       training: how it was trained, for the reader.
-      image_side: longer side in pixels of the images that it was trained on, their median; None, not known.
+      image_pixels: of the images that it was trained on, width times height; None, not known.
     """
 
     config: NetworkConfig
@@ -52,7 +52,7 @@ class Model:
     params: Mapping[str, Any]
     pool_window: int
     training: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    image_side: int | None = None
+    image_pixels: int | None = None
 
     def network(self) -> DerainNet:
         """The network as used on whole images."""
@@ -88,7 +88,7 @@ class Model:
             "parameters": self.parameters,
             "network": dataclasses.asdict(self.config),
             "pool_window": self.pool_window,
-            "image_side": self.image_side,
+            "image_pixels": self.image_pixels,
             "training": dict(self.training),
             "genotype": json.loads(self.genotype.to_json()),
         }
@@ -117,26 +117,26 @@ class Model:
             raise InputError(f"{path} is incomplete: it has no {lacking[0]!r}")
         config = NetworkConfig.from_json(content["network"], str(path))
         genotype = Genotype.from_content(content["genotype"], f"{path}, genotype")
-        pool_window, training, image_side = content["pool_window"], content["training"], content.get("image_side")
+        pool_window, training, pixels = content["pool_window"], content["training"], content.get("image_pixels")
         if type(pool_window) is not int or pool_window < 1:
             raise InputError(f"{path}: pool_window must be a positive integer, not {shown(pool_window)}")
         if pool_window > LARGEST_WINDOW:
             raise InputError(f"{path}: pool_window must be at most {LARGEST_WINDOW}, not {shown(pool_window)}")
-        if image_side is not None and (type(image_side) is not int or image_side < 1):
-            raise InputError(f"{path}: image_side must be a positive integer or null, not {shown(image_side)}")
+        if pixels is not None and (type(pixels) is not int or not 0 < pixels <= MOST_PIXELS):
+            raise InputError(f"{path}: image_pixels must be a positive integer or null, not {shown(pixels)}")
         if not isinstance(training, dict):
             raise InputError(f"{path}: training must be an object")
         genotype.check_fits(config, f"{path}, genotype")
-        model = cls(config, genotype, {}, pool_window, training, image_side)
+        model = cls(config, genotype, {}, pool_window, training, pixels)
         if not weights:
             return model
         return dataclasses.replace(model, params=_read_weights(folder / "weights.safetensors", model.network()))
 
 
 def folder_of(model: str | Path | None) -> Path:
-    """Where a model is: the folder itself, or, unless a folder has this name, one in ``PACKAGED``; None: ``fast``."""
+    """Where a model is: the folder itself, or, unless a folder has this name, one in ``PACKAGED``; None: ``photo``."""
     if model is None:
-        return PRETRAINED
+        return next(iter(PACKAGED.values()))
     folder = Path(model)
     return folder if folder.is_dir() else PACKAGED.get(str(model), folder)
 

@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from autoderain_jax.errors import InputError
+from autoderain_jax.errors import InputError, shown
 
 Scales = Literal["auto"] | tuple[float, ...]
 """By how much to make an image smaller, one after the other; ``auto``, see ``octaves``."""
@@ -24,22 +24,25 @@ AS_IT_IS = (1.0,)
 """Of networks that are to be measured."""
 
 
-def octaves(longer: int, known: int | None) -> tuple[float, ...]:
-    """Powers of two from that which brings an image nearest to what a network knows, down to 1.
+def octaves(pixels: int, known: int | None) -> tuple[float, ...]:
+    """Powers of two from that which brings an image nearest to the size that a network knows, down to 1.
 
     Args:
-      longer: side in pixels of the image.
-      known: that of the images that the network was trained on; None, not known, gives 1 alone.
+      pixels: of the image, its width times its height.
+      known: those of the images that the network was trained on; None, not known, gives 1 alone.
     """
-    coarsest = 0 if known is None else max(0, round(math.log2(longer / known)))
+    coarsest = 0 if known is None else max(0, round(math.log2(pixels / known) / 2))
     return tuple(2.0**octave for octave in range(coarsest, -1, -1))
 
 
 def check(scales: Scales) -> None:
-    """Raises ``InputError`` unless these are ``auto`` or numbers of at least 1."""
-    if scales != "auto" and not (scales and all(1 <= scale < math.inf for scale in scales)):
-        given = " ".join(map(str, scales)) or "none"
-        raise InputError(f"--scales must be auto or numbers of at least 1, not {given}")
+    """Raises ``InputError`` unless these are ``auto`` or some numbers of at least 1."""
+    if isinstance(scales, str) and scales == "auto":
+        return
+    numbers = isinstance(scales, list | tuple) and all(isinstance(scale, int | float) for scale in scales)
+    if not (numbers and scales and all(1 <= scale < math.inf for scale in scales)):
+        given = " ".join(map(str, scales)) or "none" if numbers else shown(scales)
+        raise InputError(f"scales must be auto or numbers of at least 1, not {given}")
 
 
 def restored_at(image: np.ndarray, scales: Sequence[float], restore: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:

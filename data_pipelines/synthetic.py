@@ -144,15 +144,15 @@ PRESETS: Mapping[str, RainRange] = {
     "varied": RainRange(
         angle=(-40, 40),
         spread=(0, 10),
-        length=(8, 40),
-        motion_blur=(1, 8),
+        length=(5, 40),
+        motion_blur=(0.5, 8),
         width=(0.5, 1.2),
         density=(0.001, 0.02),
-        intensity=(0.06, 0.6),
+        intensity=(0.06, 0.8),
         depth=(1, 4),
         veil=(0, 0),
         screen=0.7,
-        scale=(0.8, 2.0),
+        scale=(0.8, 2.5),
     ),
 }
 """Rain by name. ``light`` resembles Rain100L and ``heavy`` Rain100H in angles, lengths and widths as far as their

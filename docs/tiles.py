@@ -11,13 +11,13 @@ import resource
 import numpy as np
 
 from autoderain_jax import Derainer
-from autoderain_jax.scales import AS_IT_IS
+from autoderain_jax.scales import AS_IT_IS, octaves
 from autoderain_jax.sizes import PRICE, PRICES, Sizes
 from autoderain_jax.tiles import MOST_OF_MACHINE, cuts, margin_of
 from data_pipelines.synthetic import Rain, add_rain, photograph
 
 # As on any machine of 10 GB or more.
-derainer = Derainer.from_pretrained(memory=int(MOST_OF_MACHINE), scales=AS_IT_IS)
+derainer = Derainer.from_pretrained(memory=int(MOST_OF_MACHINE))
 model = derainer.model
 
 
@@ -72,11 +72,13 @@ def programs():
     for device, price, (low, high) in cases:
         draw, sizes, found, asked, taken = np.random.RandomState(0), Sizes(4, price), set(), 0, 0
         for _ in range(100):
-            height, width = (int(side) + -int(side) % 4 for side in draw.randint(low, high, 2))
-            rows, columns = cut(height, width)
-            for part in ((row.stop - row.start, column.stop - column.start) for row in rows for column in columns):
-                found.add(chosen := sizes.choose(part, derainer._tile**2))
-                asked, taken = asked + part[0] * part[1], taken + chosen[0] * chosen[1]
+            sides = draw.randint(low, high, 2)
+            for scale in octaves(int(sides.prod()), model.image_pixels):
+                height, width = (round(side / scale) + -round(side / scale) % 4 for side in sides)
+                rows, columns = cut(height, width)
+                for part in ((row.stop - row.start, column.stop - column.start) for row in rows for column in columns):
+                    found.add(chosen := sizes.choose(part, derainer._tile**2))
+                    asked, taken = asked + part[0] * part[1], taken + chosen[0] * chosen[1]
         print(
             f"{device}, 100 images, sides of {low} to {high - 1} pixels: {len(found)} programs, "
             f"{taken / asked:.2f} of the pixels"

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from autoderain_jax.errors import InputError
 from autoderain_jax.genotype import one_hot_gates, uniform
 from autoderain_jax.losses import parse_loss
-from autoderain_jax.model import LARGEST_WINDOW
+from autoderain_jax.model import LARGEST_WINDOW, MOST_PIXELS
 from autoderain_jax.network import NetworkConfig, open_choices
 from autoderain_jax.rivals import ALGORITHMS, Algorithm, AlgorithmName, KernelKind
 from autoderain_jax.search_space import Rows, leaning_alphas
@@ -41,7 +41,7 @@ class TrainingConfig:
     data_root: Path | None = None
     """Where a data set given by name was unpacked."""
     synthetic_rain: Literal["none", "mixed", "light", "heavy", "varied"] = "none"
-    """Augmentation: adds synthetic rain of this preset over the clean training images."""
+    """Adds synthetic rain of this preset over the clean images, of those held out as well."""
     synthetic_renderings: int = 1
     """Rains added over each clean image by --synthetic-rain."""
     swap_rain: float = 0.0
@@ -220,7 +220,8 @@ class RetrainConfig(TrainingConfig):
     """Required, or --initial-model: the genotype file that a search wrote. The data of that search are the default of
     --data, and without --preset so are its preset and network."""
     initial_model: Path | None = None
-    """Fine-tuning: the model, a folder, fast or best, whose weights are trained further on --data, without --genotype.
+    """Fine-tuning: the model, a folder or photo, fast or best, whose weights are trained further on --data, without
+    --genotype.
     Genotype and network are the model's, but for --network.dtype, and so are the defaults of --preset and --patch. If
     nothing scores better on the images held out, the result is that model."""
     gradient_clip: float = 0.01
@@ -232,6 +233,9 @@ class RetrainConfig(TrainingConfig):
     """Share of the training images held out, whole, to choose the best weights; a part of the search's."""
     validations: int = 10
     """How many times, evenly spread, the held-out images are scored."""
+    image_pixels: int | None = None
+    """Width times height of the pictures whose rain the training images show: at that size derain begins to look for
+    rain in larger ones. Default: the training images' median; give it where they are cut out of larger pictures."""
 
     def check(self) -> None:
         """Raises ``InputError`` naming the first option whose value makes no sense."""
@@ -240,19 +244,24 @@ class RetrainConfig(TrainingConfig):
             raise InputError(f"--validations must be at least 1, not {self.validations}")
         if not 0 <= self.gradient_clip < math.inf:
             raise InputError(f"--gradient-clip must not be negative, not {self.gradient_clip}")
+        if self.image_pixels is not None and not 0 < self.image_pixels <= MOST_PIXELS:
+            raise InputError(f"--image-pixels must be in 1 to {MOST_PIXELS}, not {self.image_pixels}")
         if not 0 <= self.ema < 1:
             raise InputError(f"--ema must be in [0, 1), not {self.ema}")
 
 
 def open_training(config: TrainingConfig) -> tuple[Pairs, Pairs]:
-    """The training pairs, augmented if the configuration says so, and those held out whole, which never are.
+    """The training pairs and those held out whole; on both falls synthetic rain as well, if the configuration says so.
+
+    What is chosen by the held-out images is so chosen by the rain that is to be removed.
 
     Raises:
       InputError: something is wrong with the data.
     """
     train, held_out = open_pairs(config.data, "train", config.data_root).hold_out(config.held_out)
     if config.synthetic_rain != "none":
-        train = with_synthetic(train, config.synthetic_rain, config.synthetic_renderings)
+        rain = config.synthetic_rain, config.synthetic_renderings
+        train, held_out = with_synthetic(train, *rain), with_synthetic(held_out, *rain)
     return train, held_out
 
 

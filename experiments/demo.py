@@ -27,8 +27,8 @@ class DemoConfig:
     imports: tuple[str, ...] = ()
     """Python modules to import first, such as ones that add candidates."""
     model: Path | None = None
-    """Model folder, as retraining writes it, or one of the two models that come with the package: fast, which is the
-    default, or best."""
+    """Model folder, as retraining writes it, or one of those that come with the package: photo, which is the default,
+    fast or best."""
     ensemble: Ensemble = 1
     """How many orientations to restore, and take the mean of: 4 (as it is, mirrored, upside down and both) is a little
     better, four times as slow; 8 turns it, too, which is for networks that were trained on rain from all sides."""

@@ -43,8 +43,8 @@ class DerainConfig:
     imports: tuple[str, ...] = ()
     """Python modules to import first, such as ones that add candidates."""
     model: Path | None = None
-    """Model folder, as retraining writes it, or one of the two models that come with the package: fast, which is the
-    default, or best."""
+    """Model folder, as retraining writes it, or one of those that come with the package: photo, which is the default,
+    fast or best."""
     compare: bool = False
     """Also write photographs before and after, side by side, to the folder compared/ in the output."""
     ensemble: Ensemble = 1
@@ -55,7 +55,8 @@ class DerainConfig:
     scales: Scales = "auto"
     """By how much a photograph is made smaller for each restoring of it, such as 8 4 2 1; what changed is enlarged.
     Rain in large photographs is wider than a model knows: auto begins at the size of the images that it was trained on
-    and ends at the photograph's own. 1 is the model as it is; without 1 a large photograph takes much less time."""
+    and ends at the photograph's own. 1 is the model as it is; without 1 a large photograph takes much less time. Give
+    inputs before it."""
     memory: float | None = None
     """Gigabytes that restoring an image may take; larger ones are restored in tiles, to nearly the same result.
     Default: a quarter of what the device has, and not more than 2.5 of a CPU's."""

@@ -57,7 +57,7 @@ class EvaluateConfig:
     imports: tuple[str, ...] = ()
     """Python modules to import first, such as ones that add candidates."""
     model: Path | None = None
-    """Model folder, as retraining writes it, or one of the two models that come with the package: fast or best."""
+    """Model folder, as retraining writes it, or one of those that come with the package: photo, fast or best."""
     pool_window: int | None = None
     """Pixels of the window that squeeze-and-excitation pools over. Default: the model's, which is the side of the
     patches that it was trained on."""

@@ -45,8 +45,8 @@ class ExportConfig:
     imports: tuple[str, ...] = ()
     """Python modules to import first, such as ones that add candidates."""
     model: Path | None = None
-    """Model folder, as retraining writes it, or one of the two models that come with the package: fast, which is the
-    default, or best."""
+    """Model folder, as retraining writes it, or one of those that come with the package: photo, which is the default,
+    fast or best."""
 
 
 def export(config: ExportConfig) -> int:

@@ -82,10 +82,8 @@ def retrain(config: RetrainConfig) -> Model:
     given = None if initial is None else layout.place_whole(initial.params)
     begin = functools.partial(first_state, network, optimiser, config)
     first = functools.partial(jit_once(begin, out_shardings=layout.whole), given)
-    image_side = int(np.median(train.sizes.max(1)))
-    model = Model(
-        config.network, genotype, local(first().params), config.patch, _provenance(config, initial), image_side
-    )
+    pixels = config.image_pixels or int(np.median(train.sizes.prod(1)))
+    model = Model(config.network, genotype, local(first().params), config.patch, _provenance(config, initial), pixels)
     workdir.console.print(
         f"{model.parameters:,} parameters; {len(train)} training pairs, {len(held_out)} held out; {config.steps} steps"
         f"{layout.words}"
@@ -140,7 +138,7 @@ def retrain(config: RetrainConfig) -> Model:
     )
     best = derainer.with_params(local(state.best_params))
     if initial is not None and dataclasses.replace(best.model, config=initial.config).id == initial.id:
-        # Its precision and window are its own, too.
+        # Its precision, window and size of images are its own, too.
         best = Derainer(initial, scales=AS_IT_IS)
     if workdir.writes:
         best.model.save(workdir.folder / "model")

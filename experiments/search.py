@@ -28,6 +28,7 @@ from autoderain_jax.network import DerainNet, open_choices
 from autoderain_jax.parallel import Layout, data_parallel, local
 from autoderain_jax.proximal import proximal_gradient
 from autoderain_jax.rivals import best_of_random
+from autoderain_jax.scales import AS_IT_IS
 from autoderain_jax.search_space import Rows, Supernet, initial_alphas
 from autoderain_jax.stages import take
 from data_pipelines import Pairs
@@ -161,7 +162,9 @@ def search(config: SearchConfig) -> Found:
         batch_of=run.batch_of,
     )
     genotype = derive(choices, run.preferred(state), _origin(config))
-    derainer = Derainer(Model(config.network, genotype, inherit(local(state.params), genotype), config.patch))
+    derainer = Derainer(
+        Model(config.network, genotype, inherit(local(state.params), genotype), config.patch), scales=AS_IT_IS
+    )
     if workdir.writes:
         genotype.save(workdir.folder / GENOTYPE)
         if not workdir.records():

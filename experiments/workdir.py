@@ -41,7 +41,7 @@ MOST_METRICS = 2**25
 SECONDS_PER_MINUTE = 60.0
 AGREE_STEPS = 10
 """Several processes ask one another after so many steps whether to save or to stop."""
-LATER = {"ema": 0.0, "swap_rain": 0.0}
+LATER = {"ema": 0.0, "swap_rain": 0.0, "image_pixels": None}
 """Options that runs may be older than, with the values that leave everything as it was before."""
 _LOCKS: dict[Path, int] = {}
 """Descriptors of files by which this process has locked folders; they stay open."""

@@ -10,7 +10,6 @@ import chex
 import pytest
 from PIL import Image
 
-from autoderain_jax.model import PRETRAINED
 from data_pipelines import audit, open_pairs
 from experiments import evaluate, retrain, search
 from experiments.benchmark import __main__ as benchmark
@@ -77,11 +76,12 @@ sys.exit("tensorflow" in sys.modules)
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_synthetic_rain_is_added_to_training_images_alone(search_config):
+def test_synthetic_rain_is_added_to_training_and_held_out_images(search_config):
     plain = open_training(search_config)
     train, held_out = open_training(dataclasses.replace(search_config, synthetic_rain="light", synthetic_renderings=2))
     assert len(train) == 3 * len(plain[0])
-    assert [pair.name for pair in held_out] == [pair.name for pair in plain[1]]
+    assert len(held_out) == 3 * len(plain[1])
+    assert not {pair.background for pair in train} & {pair.background for pair in held_out}
 
 
 def test_pipeline_benchmark_prints_a_json_line_for_each_stream(data_folder, monkeypatch, capfd):
@@ -109,7 +109,7 @@ def test_benchmarks_are_listed_and_unknown_ones_refused(monkeypatch, capfd):
 
 def test_held_out_images_are_scored_alone(data_folder, monkeypatch, capfd, tmp_path):
     names = [pair.name for pair in open_pairs(str(data_folder), "train").hold_out(0.4)[1]]
-    scoring = ("--data", data_folder, "--model", PRETRAINED, "--workdir", tmp_path / "s", "--split", "train")
+    scoring = ("--data", data_folder, "--model", "fast", "--workdir", tmp_path / "s", "--split", "train")
     assert run(monkeypatch, capfd, evaluate, *scoring, "--held-out", 0.4)[0] == 0
     with (tmp_path / "s/scores.csv").open() as file:
         assert [row["image"] for row in csv.DictReader(file)] == names

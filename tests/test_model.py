@@ -35,7 +35,7 @@ def model(network_config):
     network = DerainNet(network_config, genotype.choices)
     params = jax.jit(network.init)(jax.random.key(0), jnp.zeros((1, 16, 16, 3)))["params"]
     params["head"]["kernel"] += 0.1 * jax.random.normal(jax.random.key(1), params["head"]["kernel"].shape)
-    return Model(network_config, genotype, params, 16, {"seed": 0}, 20)
+    return Model(network_config, genotype, params, 16, {"seed": 0}, 400)
 
 
 def test_model_round_trip_restores_the_same_image(model, tmp_path):
@@ -107,7 +107,8 @@ def test_derainer_refuses_other_arrays(model, image):
         (lambda c: c["network"].update(width="6"), "width must be a positive integer"),
         (lambda c: c["network"].update(blocks=[]), "blocks needs positive integers"),
         (lambda c: c.update(pool_window=0), "pool_window must be a positive integer"),
-        (lambda c: c.update(image_side=0.5), "image_side must be a positive integer or null, not 0.5"),
+        (lambda c: c.update(image_pixels=0.5), "image_pixels must be a positive integer or null, not 0.5"),
+        (lambda c: c.update(image_pixels=10**400), "image_pixels must be a positive integer or null, not 1000"),
         (lambda c: c.pop("genotype"), "is incomplete: it has no 'genotype'"),
         (lambda c: c["network"].update(width=10**9), "width must be at most"),
         (lambda c: c["network"].update(blocks=2), "blocks needs positive integers"),
@@ -382,8 +383,9 @@ def test_a_model_is_pushed_to_the_hub_with_its_card(model, tmp_path, monkeypatch
 
 
 def test_models_of_the_package_have_names(tmp_path, monkeypatch):
-    best = Model.load("best")
-    assert best.id != Model.load(None).id
+    fast, best, photo = (Model.load(name) for name in ("fast", "best", "photo"))
+    assert len({fast.id, best.id, photo.id}) == 3
+    assert Model.load(None).id == photo.id
     assert Derainer.from_pretrained("best").model.id == best.id
     # A folder of that name comes first.
     monkeypatch.chdir(tmp_path)
@@ -396,9 +398,9 @@ def test_models_of_the_package_have_names(tmp_path, monkeypatch):
 def test_a_description_is_read_before_processes_have_met():
     """Which they must before JAX knows its devices."""
     code = (
-        "from autoderain_jax import Model; from autoderain_jax.model import PRETRAINED\n"
+        "from autoderain_jax import Model\n"
         "from jax._src import xla_bridge\n"
-        "assert Model.load(PRETRAINED, weights=False).config.blocks\n"
+        "assert Model.load(None, weights=False).config.blocks\n"
         "assert not xla_bridge._backends"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

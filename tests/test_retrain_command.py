@@ -50,7 +50,7 @@ def test_a_model_is_trained_further(retrain_config, genotype, monkeypatch, capfd
     assert after.training["initial_model"] == {"id": before.id, **before.training}
     assert after.pool_window == before.pool_window == 16
     assert after.id != before.id
-    assert 36 <= after.image_side <= 48, "of the data's images"
+    assert 36 * 33 <= after.image_pixels <= 32 * 48, "of the data's images"
 
     # In another precision, too.
     half = ("--network.dtype", "bfloat16", "--workdir", tmp_path / "half")

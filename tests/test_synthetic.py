@@ -122,7 +122,7 @@ def test_folders_of_photographs_may_have_parts(tmp_path):
 @pytest.mark.parametrize(
     ("data", "sentence"),
     [
-        ("synthetic/drizzle", "there is no preset 'drizzle' of synthetic rain; there are mixed, light, heavy"),
+        ("synthetic/drizzle", "there is no preset 'drizzle' of synthetic rain; there are mixed, light, heavy, varied"),
         ("synthetic:nowhere", "folder of photographs 'nowhere' does not exist"),
         ("synthetic:{empty}", "holds no image"),
         ("synthetic:{twins}", r"a\.jpg and a\.png have the same name but for the suffix: remove one of the two"),

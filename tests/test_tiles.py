@@ -1,5 +1,7 @@
 """Tiles cover an image once, and what they give is what the whole image gives."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ from skimage import data
 
 from autoderain_jax import Derainer
 from autoderain_jax.genotype import uniform
+from autoderain_jax.model import Model
 from autoderain_jax.network import NetworkConfig
 from autoderain_jax.tiles import MAPS, MOST_OF_MACHINE, grid, largest_tile, lay, margin_of, reach, spans, tile_side
 
@@ -48,7 +51,8 @@ def test_neighbours_fade_into_each_other(length, tile, margin):
 
 @pytest.fixture(scope="module")
 def derainer():
-    return Derainer.from_pretrained()
+    # At one scale, whatever the size of the image.
+    return Derainer(dataclasses.replace(Model.load("fast"), image_pixels=None))
 
 
 def test_no_pixel_is_reached_from_further_away(derainer):

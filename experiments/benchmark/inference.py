@@ -44,7 +44,7 @@ class InferenceConfig:
     presets: tuple[Preset, ...] = ("small", "base")
     """Networks, of 3x3 convolutions with SE everywhere and random weights."""
     model: Path | None = None
-    """A model folder, fast or best to measure instead."""
+    """A model folder, photo, fast or best to measure instead."""
     imports: tuple[str, ...] = ()
     """Python modules to import first, such as ones that add candidates."""
     sizes: tuple[str, ...] = SIZES
