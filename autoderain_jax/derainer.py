@@ -53,9 +53,9 @@ class Derainer:
       dtype: precision of the computation, ``float32`` or ``bfloat16``, which is faster on a GPU and takes less memory;
         by default the model's own.
       scales: by how much the image is made smaller for each restoring of it, as rain in large photographs is wider than
-        a network knows: numbers of at least 1, or ``auto``, octaves from the size of the images that the network was
-        trained on to the image's own. These are 1 alone, which is the network as it is, for images of up to twice as
-        many pixels, and where their size is not known.
+        a network knows: numbers of at least 1, or ``auto``, the octave that is nearest to the size of the images that
+        the network was trained on and the next finer one. It is 1 alone, which is the network as it is, for images of
+        up to twice as many pixels, and where their size is not known.
 
     Attributes:
       model, ensemble, scales: as given.

@@ -2,8 +2,8 @@
 
 A network knows rain at the scale of the images that it was trained on. In a photograph of eight times their side the
 same rain is eight times as wide, which it does not know. So the photograph is made smaller and restored, and what has
-changed is enlarged and taken over: what was not rain keeps all its pixels. This is done from coarse to fine, the
-photograph itself last, as rain near and far differs in width.
+changed is enlarged and taken over: what was not rain keeps all its pixels. This is done from coarse to fine, as rain
+near and far differs in width.
 """
 
 from __future__ import annotations
@@ -25,14 +25,16 @@ AS_IT_IS = (1.0,)
 
 
 def octaves(pixels: int, known: int | None) -> tuple[float, ...]:
-    """Powers of two from that which brings an image nearest to the size that a network knows, down to 1.
+    """The power of two that brings an image nearest to the size that a network knows, and the next finer one, if any.
+
+    Finer ones show what the network has not seen, either: scenes without detail, in which it takes much for rain.
 
     Args:
       pixels: of the image, its width times its height.
       known: those of the images that the network was trained on; None, not known, gives 1 alone.
     """
     coarsest = 0 if known is None else max(0, round(math.log2(pixels / known) / 2))
-    return tuple(2.0**octave for octave in range(coarsest, -1, -1))
+    return (2.0**coarsest, 2.0 ** (coarsest - 1)) if coarsest else AS_IT_IS
 
 
 def check(scales: Scales) -> None:

@@ -17,7 +17,7 @@ from autoderain_jax.tiles import MOST_OF_MACHINE, cuts, margin_of
 from data_pipelines.synthetic import Rain, add_rain, photograph
 
 # As on any machine of 10 GB or more.
-derainer = Derainer.from_pretrained(memory=int(MOST_OF_MACHINE))
+derainer = Derainer.from_pretrained(memory=int(MOST_OF_MACHINE), scales=AS_IT_IS)
 model = derainer.model
 
 

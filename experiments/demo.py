@@ -36,8 +36,8 @@ class DemoConfig:
     """Precision of the computation: bfloat16 is faster on a GPU. Default: the model's own."""
     scales: Scales = "auto"
     """By how much a photograph is made smaller for each restoring of it, such as 8 4 2 1; what changed is enlarged.
-    Rain in large photographs is wider than a model knows: auto begins at the size of the images that it was trained on
-    and ends at the photograph's own. 1 is the model as it is; without 1 a large photograph takes much less time."""
+    Rain in large photographs is wider than a model knows: auto is the power of two that comes nearest to the size of
+    the images that it was trained on, and the next finer one. 1 is the model as it is."""
     host: str = "127.0.0.1"
     """Address to serve on; 0.0.0.0 serves to the whole network."""
     port: int = 7860

@@ -18,8 +18,8 @@ from tests.running import run
 
 def test_octaves_begin_where_the_network_knows_rain():
     known = 481 * 321
-    assert octaves(4000 * 3000, known) == (8, 4, 2, 1)
-    assert octaves(1920 * 1080, known) == (4, 2, 1)
+    assert octaves(4000 * 3000, known) == (8, 4)
+    assert octaves(1920 * 1080, known) == (4, 2)
     assert octaves(2 * known - 9, known) == octaves(300 * 200, known) == octaves(9000 * 6000, None) == (1,)
     assert octaves(2 * known + 9, known) == (2, 1)
 
