@@ -20,7 +20,7 @@ from autoderain_jax.candidates import candidate
 from autoderain_jax.model import Model
 from autoderain_jax.network import DerainNet
 from autoderain_jax.orientation import upright
-from autoderain_jax.scales import Scales, check, octaves, restored_at
+from autoderain_jax.scales import Scales, check_scales, octaves, restored_at
 from autoderain_jax.sizes import PRICE, PRICES, Size, Sizes
 from autoderain_jax.tiles import cuts, grid, largest_tile, lay, margin_of, memory_limit, reach, tile_side
 
@@ -78,7 +78,7 @@ class Derainer:
             raise ValueError(f"ensemble must be 1, 4 or 8, not {ensemble}")
         if dtype not in (None, *get_args(Dtype)):
             raise ValueError(f"dtype must be float32 or bfloat16, not {dtype}")
-        check(scales)
+        check_scales(scales)
         self.model, self.ensemble, self.scales = model, ensemble, scales
         config = dataclasses.replace(model.config, dtype=dtype or model.config.dtype)
         network = dataclasses.replace(model, config=config).network()

@@ -37,7 +37,7 @@ def octaves(pixels: int, known: int | None) -> tuple[float, ...]:
     return (2.0**coarsest, 2.0 ** (coarsest - 1)) if coarsest else AS_IT_IS
 
 
-def check(scales: Scales) -> None:
+def check_scales(scales: Scales) -> None:
     """Raises ``InputError`` unless these are ``auto`` or some numbers of at least 1."""
     if isinstance(scales, str) and scales == "auto":
         return

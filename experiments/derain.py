@@ -55,8 +55,8 @@ class DerainConfig:
     scales: Scales = "auto"
     """By how much a photograph is made smaller for each restoring of it, such as 8 4 2 1; what changed is enlarged.
     Rain in large photographs is wider than a model knows: auto is the power of two that comes nearest to the size of
-    the images that it was trained on, and the next finer one. 1 is the model as it is. Inputs come
-    before it."""
+    the images that it was trained on, and the next finer one. 1 is the model as it is.
+    Inputs come before it."""
     memory: float | None = None
     """Gigabytes that restoring an image may take; larger ones are restored in tiles, to nearly the same result.
     Default: a quarter of what the device has, and not more than 2.5 of a CPU's."""
