@@ -6,7 +6,7 @@ import copy
 import dataclasses
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args, overload
 
@@ -19,10 +19,10 @@ from autoderain_jax.blocks import Extent
 from autoderain_jax.candidates import candidate
 from autoderain_jax.model import Model
 from autoderain_jax.network import DerainNet
-from autoderain_jax.orientation import upright
-from autoderain_jax.scales import Scales, check_scales, octaves, restored_at
+from autoderain_jax.orientation import upright, upright_size
+from autoderain_jax.scales import Scales, check_scales, octaves, restored_at, size_at
 from autoderain_jax.sizes import PRICE, PRICES, Size, Sizes
-from autoderain_jax.tiles import cuts, grid, largest_tile, lay, margin_of, memory_limit, reach, tile_side
+from autoderain_jax.tiles import Span, cuts, grid, largest_tile, lay, margin_of, memory_limit, reach, tile_side
 
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")
 """Pillow images whose colours RGB of 8 bits holds."""
@@ -36,7 +36,8 @@ class Derainer:
     """Removes rain from images of any size, in tiles where they would take too much memory.
 
     Programs are compiled for few sizes, see ``sizes``, and images of others run in larger ones: the result is the same
-    but for rounding. So it is in tiles that are four times as large as the network looks far; smaller ones overlap by
+    but for rounding. A list of images takes fewer than one after the other do, unless ``expect`` was told of these. So
+    it is in tiles that are four times as large as the network looks far; smaller ones overlap by
     a quarter.
 
     Example:
@@ -145,6 +146,7 @@ class Derainer:
                 raise ValueError(f"a derainer takes Pillow images of the modes {', '.join(MODES)}, not {image.mode}")
             return Image.fromarray(self(np.array(upright(image).convert("RGB"))))
         if isinstance(image, list | tuple):
+            self.expect(_sizes_in(image))
             return [self(one) for one in image]
         if not hasattr(image, "dtype"):
             raise ValueError(f"a derainer takes arrays, Pillow images, and lists of these, not {type(image).__name__}")
@@ -154,10 +156,27 @@ class Derainer:
             )
         if image.ndim == 4:
             return np.stack([self(one) for one in image])
-        scales = self.scales
-        if scales == "auto":
-            scales = octaves(image.shape[0] * image.shape[1], self.model.image_pixels)
-        return restored_at(np.asarray(image), scales, self._in_orientations)
+        return restored_at(np.asarray(image), self._scales_of(image.shape[:2]), self._in_orientations)
+
+    def expect(self, sizes: Iterable[Size]) -> None:
+        """Tells of images to come, in any order, so that fewer programs are compiled, and these fit better.
+
+        Args:
+          sizes: (height, width) of each in pixels, upright. Others may come, too.
+        """
+        parts: list[Size] = []
+        for size in sizes:
+            for scale in self._scales_of(size):
+                smaller = size_at(size, scale)
+                for height, width in [smaller, smaller[::-1]][: 2 if self.ensemble == 8 else 1]:
+                    padded = (height + self._padding(height), width + self._padding(width))
+                    rows, columns = self._cuts(padded, self._tile)
+                    parts += [(row.stop - row.start, column.stop - column.start) for row in rows for column in columns]
+        if self._clears:
+            self._sizes.plan(parts, self._tile**2)
+
+    def _scales_of(self, size: Size) -> tuple[float, ...]:
+        return octaves(size[0] * size[1], self.model.image_pixels) if self.scales == "auto" else self.scales
 
     def _in_orientations(self, image: np.ndarray) -> np.ndarray:
         if self.ensemble == 1:
@@ -183,11 +202,10 @@ class Derainer:
     def _in_tiles(self, image: np.ndarray, tile: int) -> np.ndarray:
         height, width = image.shape[:2]
         # As the network pads, so that tiles begin where pixels of its lowest resolution do.
-        pad = [(0, -size % self.model.config.stride) for size in (height, width)]
-        padded = np.pad(image, (*pad, (0, 0)), "reflect")
+        padded = np.pad(image, ((0, self._padding(height)), (0, self._padding(width)), (0, 0)), "reflect")
         restored, margin = np.empty_like(padded), margin_of(tile, self._reach, self._grid)
         fade = margin // 2 if self._reach is None or margin < self._reach else 0
-        rows, columns = cuts(padded.shape[:2], tile, margin, self._grid)
+        rows, columns = self._cuts(padded.shape[:2], tile)
         for row in rows:
             strip = np.empty_like(padded[row.whole])
             for column in columns:
@@ -195,6 +213,12 @@ class Derainer:
                 lay(strip.swapaxes(0, 1), part.swapaxes(0, 1), column, fade)
             lay(restored, strip, row, fade)
         return restored[:height, :width]
+
+    def _padding(self, side: int) -> int:
+        return -side % self.model.config.stride
+
+    def _cuts(self, size: Size, tile: int) -> tuple[list[Span], list[Span]]:
+        return cuts(size, tile, margin_of(tile, self._reach, self._grid), self._grid)
 
     def _run(self, image: np.ndarray, tile: int) -> np.ndarray:
         """Restores an image whose sides are multiples of the stride, in a program of its size or a larger one."""
@@ -208,6 +232,17 @@ class Derainer:
             self.programs.add(size)
             self.first_runs += time.perf_counter() - began
         return restored[:height, :width]
+
+
+def _sizes_in(images: Iterable[Any]) -> Iterator[Size]:
+    """The sizes of images as a derainer takes them; what is none is passed over."""
+    for image in images:
+        if isinstance(image, Image.Image):
+            yield upright_size(image)
+        elif isinstance(image, list | tuple):
+            yield from _sizes_in(image)
+        elif getattr(image, "ndim", None) in (3, 4) and 0 not in image.shape:
+            yield from [tuple(image.shape[-3:-1])] * (len(image) if image.ndim == 4 else 1)
 
 
 def _sizes(model: Model) -> Sizes:

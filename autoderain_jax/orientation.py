@@ -15,14 +15,26 @@ TURNS = {
 }
 """What makes an image upright, by its EXIF orientation. Pillow's own function fails where it cannot write EXIF anew."""
 
+LYING = (5, 6, 7, 8)
+"""The orientations that turn an image on its side."""
+
 
 def upright(image: Image.Image) -> Image.Image:
     """The image turned as its EXIF data say, if they do; of what it holds besides pixels, nothing is changed."""
     # Pillow turns TIFF files as it decodes them, and then their EXIF data no longer tell it.
     image.load()
+    turn = TURNS.get(_orientation(image))
+    return image if turn is None else image.transpose(turn)
+
+
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """(height, width) of what ``upright`` gives, which does not decode the image."""
+    return (image.width, image.height) if _orientation(image) in LYING else (image.height, image.width)
+
+
+def _orientation(image: Image.Image) -> int | None:
     try:
-        turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
+        return image.getexif().get(ExifTags.Base.Orientation)
     except Exception:
         # What Pillow raises on EXIF data that are damaged depends on the damage; they tell nothing.
-        return image
-    return image if turn is None else image.transpose(turn)
+        return None

@@ -47,6 +47,12 @@ def check_scales(scales: Scales) -> None:
         raise InputError(f"scales must be auto or numbers of at least 1, not {given}")
 
 
+def size_at(size: tuple[int, int], scale: float) -> tuple[int, int]:
+    """Height and width of an image, in pixels, when it is made smaller so many times."""
+    height, width = (max(1, round(side / scale)) for side in size)
+    return height, width
+
+
 def restored_at(image: np.ndarray, scales: Sequence[float], restore: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     """Restores an image at one scale after the other.
 
@@ -65,8 +71,8 @@ def restored_at(image: np.ndarray, scales: Sequence[float], restore: Callable[[n
 
 def _changed(image: np.ndarray, scale: float, restore: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     height, width = image.shape[:2]
-    size = (max(1, round(width / scale)), max(1, round(height / scale)))
-    small = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS))
+    small = Image.fromarray(image).resize(size_at((height, width), scale)[::-1], Image.Resampling.LANCZOS)
+    small = np.asarray(small)
     change = restore(small).astype(np.float32) - small
     result = np.empty_like(image)
     for channel in range(3):

@@ -1,15 +1,19 @@
-"""Which sizes to compile a program for, when images of many sizes come in an order that nobody knows before.
+"""Which sizes to compile a program for, when images of many sizes come.
 
-An image may run in a program for larger ones, which wastes time, or have one compiled, which takes time. As one does
-who rents skis until the rent has come to their price, waste is put up with until it has come to what compiling takes;
-and as programs take memory, too, the price of each grows with the number of those there are, so that they remain few
-however many images come. All is counted in pixels, not in seconds, so that the same images in the same order always run
-in the same programs. All ours.
+An image may run in a program for larger ones, which wastes time, or have one compiled, which takes time. Where it is
+known what images are to come, programs are planned for all of them. Where it is not, one does as who rents skis until
+the rent has come to their price: waste is put up with until it has come to what compiling takes. As programs take
+memory, too, the price of each grows with the number of those there are, so that they remain few however many images
+come. All is counted in pixels, not in seconds, so that the same images in the same order always run in the same
+programs. All ours.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+
+import numpy as np
 
 Size = tuple[int, int]
 """Height and width in pixels."""
@@ -20,6 +24,8 @@ PRICE = 2 * 10**8
 """The same on others."""
 FIRST = 3
 """So many programs are made to measure, as photographs that belong together mostly have few sizes."""
+MOST_PLANNED = 200
+"""Of more sizes than these, those that are nearly alike are planned for as one."""
 
 
 class Sizes:
@@ -33,7 +39,42 @@ class Sizes:
     def __init__(self, step: int, price: int = PRICE):
         self._step, self._price = step, price
         self._known: set[Size] = set()
+        self._planned: dict[Size, Size] = {}
         self._wasted: dict[Size, int] = defaultdict(int)
+
+    def plan(self, sizes: Iterable[Size], most: int) -> None:
+        """Says which images are to come, in any order: programs are then chosen for all of them together.
+
+        At first each size has its own program. Then those two become one, as high and as wide as either, that waste the
+        least by it, as long as a program costs more.
+
+        Args:
+          sizes: an image's each, multiples of the step.
+          most: as for ``choose``.
+        """
+        counts, step = Counter(sizes), self._step
+        coming = counts
+        while len(coming) > MOST_PLANNED:
+            coming, step = Counter(), 2 * step
+            for (height, width), count in counts.items():
+                coming[-(-height // step) * step, -(-width // step) * step] += count
+        # What is compiled already costs nothing, neither to have nor to leave.
+        found = np.array([(*size, coming[size]) for size in sorted({*coming, *self._known})], np.int64).reshape(-1, 3)
+        while len(found) > 1:
+            sides = np.maximum(found[:, None, :2], found[None, :, :2])
+            spent = found.prod(1)
+            waste = sides.prod(-1) * (found[:, None, 2] + found[None, :, 2]) - spent[:, None] - spent[None, :]
+            allowed = (sides.prod(-1) <= most) & ~np.eye(len(found), dtype=bool)
+            waste = np.where(allowed, waste, np.iinfo(np.int64).max)
+            i, j = np.unravel_index(waste.argmin(), waste.shape)
+            if waste[i, j] > self._price * (len(found) - 1):
+                break
+            both = [*sides[i, j], found[i, 2] + found[j, 2]]
+            found = np.vstack([np.delete(found, [i, j], 0), both])
+        programs = {*((int(height), int(width)) for height, width, _ in found), *self._known}
+        for size in counts:
+            if fitting := _fitting(size, programs, most):
+                self._planned[size] = min(fitting, key=_pixels)
 
     def choose(self, size: Size, most: int) -> Size:
         """The size to run an image in: of a program that there is, or of one to be compiled now.
@@ -42,14 +83,16 @@ class Sizes:
           size: the image's, multiples of the step.
           most: pixels that a program may have, unless the image itself has more.
         """
-        chosen = self._choose(size, max(most, _pixels(size)))
+        most = max(most, _pixels(size))
+        planned = self._planned.get(size)
+        chosen = planned if planned and _pixels(planned) <= most else self._choose(size, most)
         self._known.add(chosen)
         return chosen
 
     def _choose(self, size: Size, most: int) -> Size:
         # Made to measure, or for all that are not much smaller.
         options = [size, *[rounded for rounded in [tuple(map(self._round_up, size))] if _pixels(rounded) <= most]]
-        fitting = [known for known in self._known if all(map(int.__ge__, known, size)) and _pixels(known) <= most]
+        fitting = _fitting(size, self._known, most)
         if not fitting:
             return options[0] if len(self._known) < FIRST else self._for_all(options[-1], most)
         best = min(fitting, key=_pixels)
@@ -73,6 +116,11 @@ class Sizes:
             octave *= 2
         rungs = (octave, -(-3 * octave // (2 * self._step)) * self._step, 2 * octave)
         return next(rung for rung in rungs if rung >= side)
+
+
+def _fitting(size: Size, programs: Iterable[Size], most: int) -> list[Size]:
+    """Those of the programs that an image can run in."""
+    return [one for one in programs if all(map(int.__ge__, one, size)) and _pixels(one) <= most]
 
 
 def _pixels(size: Size) -> int:

@@ -13,7 +13,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from autoderain_jax.errors import InputError, in_short
 from autoderain_jax.files import read_bytes
-from autoderain_jax.orientation import TURNS
+from autoderain_jax.orientation import LYING, TURNS
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 ORIENTED = ("JPEG", "MPO", "WEBP")
@@ -140,7 +140,7 @@ def image_size(path: Path) -> tuple[int, int]:
         if path.exists() and not path.is_file():
             raise InputError(f"cannot read image {path}: it is not a file")
         with _File(path) as file, Image.open(file.watch(), formats=FORMATS) as image:
-            lying = _orientation(image) in (5, 6, 7, 8)
+            lying = _orientation(image) in LYING
             return (image.width, image.height) if lying else (image.height, image.width)
     except InputError:
         raise

@@ -6,12 +6,13 @@ measures photographs of 6000x4000 and 3840x2160 as well; ``python docs/tiles.py 
 
 import argparse
 import dataclasses
+import itertools
 import resource
 
 import numpy as np
 
 from autoderain_jax import Derainer
-from autoderain_jax.scales import AS_IT_IS, octaves
+from autoderain_jax.scales import AS_IT_IS, octaves, size_at
 from autoderain_jax.sizes import PRICE, PRICES, Sizes
 from autoderain_jax.tiles import MOST_OF_MACHINE, cuts, margin_of
 from data_pipelines.synthetic import Rain, add_rain, photograph
@@ -66,23 +67,26 @@ def memory():
 
 
 def programs():
-    """How many programs a hundred images of random sizes take; on a CPU also of larger ones, in tiles."""
-    small, large = ((101, 600), (300, 1600)), ((1000, 4000), (2000, 6000))
-    cases = [("CPU", PRICES["cpu"], sides) for sides in small + large] + [("GPU", PRICE, sides) for sides in small]
-    for device, price, (low, high) in cases:
-        draw, sizes, found, asked, taken = np.random.RandomState(0), Sizes(4, price), set(), 0, 0
+    """How many programs a hundred images of random sizes take, known before or not, and what they waste."""
+    ranges = ((101, 600), (300, 1600), (1000, 4000), (2000, 6000))
+    for (device, price), (low, high) in itertools.product([("CPU", PRICES["cpu"]), ("GPU", PRICE)], ranges):
+        draw, parts = np.random.RandomState(0), []
         for _ in range(100):
             sides = draw.randint(low, high, 2)
             for scale in octaves(int(sides.prod()), model.image_pixels):
-                height, width = (round(side / scale) + -round(side / scale) % 4 for side in sides)
+                height, width = (side + -side % 4 for side in size_at(sides, scale))
                 rows, columns = cut(height, width)
-                for part in ((row.stop - row.start, column.stop - column.start) for row in rows for column in columns):
-                    found.add(chosen := sizes.choose(part, derainer._tile**2))
-                    asked, taken = asked + part[0] * part[1], taken + chosen[0] * chosen[1]
-        print(
-            f"{device}, 100 images, sides of {low} to {high - 1} pixels: {len(found)} programs, "
-            f"{taken / asked:.2f} of the pixels"
-        )
+                parts += [(row.stop - row.start, column.stop - column.start) for row in rows for column in columns]
+        asked = sum(height * width for height, width in parts)
+        for known in ("known before", "not known"):
+            sizes = Sizes(4, price)
+            if known == "known before":
+                sizes.plan(parts, derainer._tile**2)
+            chosen = [sizes.choose(part, derainer._tile**2) for part in parts]
+            print(
+                f"{device}, 100 images, sides of {low} to {high - 1} pixels, {known}: {len(set(chosen))} programs, "
+                f"{sum(height * width for height, width in chosen) / asked:.2f} of the pixels"
+            )
 
 
 def tiles():

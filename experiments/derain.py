@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import glob
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -19,7 +20,7 @@ from rich.progress import track
 from autoderain_jax.derainer import Derainer, Dtype, Ensemble
 from autoderain_jax.errors import InputError
 from autoderain_jax.scales import Scales
-from data_pipelines.images import SUFFIXES, is_image_name
+from data_pipelines.images import SUFFIXES, image_size, is_image_name
 from data_pipelines.photos import Photo
 from experiments import command, video
 
@@ -81,6 +82,7 @@ def derain(config: DerainConfig) -> int:
         config.model, memory=memory, ensemble=config.ensemble, dtype=config.dtype, scales=config.scales
     )
     console = command.console()
+    derainer.expect(_sizes(targets))
     total, failed, began = len(targets) + len(unsuitable), len(unsuitable), time.perf_counter()
     for sentence in unsuitable:
         command.say(f"error: {sentence}")
@@ -105,6 +107,14 @@ def derain(config: DerainConfig) -> int:
     if failed:
         command.say(f"{failed} of {total} inputs failed")
     return failed
+
+
+def _sizes(files: Iterable[Path]) -> Iterator[tuple[int, int]]:
+    """Of the photographs among the files, by their headers; what is wrong with the others is told in their turn."""
+    for file in files:
+        if not video.is_video_name(file):
+            with contextlib.suppress(InputError):
+                yield image_size(file)
 
 
 def _restore(path: Path, target: Path, derainer: Derainer, compare: bool) -> None:

@@ -232,6 +232,7 @@ def _cases(config: EvaluateConfig):
         "parameters": model.parameters,
         "macs_per_pixel": network_macs(model.config, model.genotype.choices),
     }
+    derainer.expect(pair.size for pair in pairs)
     indices = range(len(pairs))
     return source, [pairs[i].name for i in indices], [_model_case(derainer, pairs, i) for i in indices]
 

@@ -270,6 +270,7 @@ def held_out_psnr(derainer: Derainer, pairs: Pairs) -> float:
     An image that is restored to the last bit counts as ``EXACT_PSNR``: infinite, it would leave nothing to choose by.
     """
     mine = 0.0
+    derainer.expect(pairs[i].size for i in _share(pairs))
     for i in _share(pairs):
         rainy, clean = pairs.rainy_clean(i)
         mine += min(EXACT_PSNR, float(score(derainer(rainy), clean, ("y-matlab",))["y-matlab"]["psnr"]))

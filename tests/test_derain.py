@@ -32,6 +32,18 @@ def test_derain_goes_on_after_a_broken_file(command, tmp_path):
         assert image.size == (30, 21)
 
 
+def test_programs_are_planned_for_all_photographs(command, tmp_path):
+    """Also for one that lies on its side, and although one cannot be read."""
+    for i, size in enumerate([(61, 44), (40, 60), (52, 50), (36, 63)]):
+        exif = Image.Exif()
+        exif[ExifTags.Base.Orientation] = 6 if i == 1 else 1
+        Image.new("RGB", size).save(tmp_path / f"{i}.jpg", exif=exif)
+    (tmp_path / "broken.jpg").write_text("no photograph")
+    _, out, _ = command("0.jpg", "1.jpg", "2.jpg", "3.jpg", "broken.jpg")
+    assert "4 restored in " in out
+    assert "of which there are 1\n" in out
+
+
 def test_derain_never_overwrites(tmp_path, monkeypatch, capfd):
     write_pairs(tmp_path / "photos", [(12, 12)])
     rainy, clean = tmp_path / "photos/rainy", tmp_path / "photos/clean"

@@ -1,12 +1,14 @@
 """Few programs serve many sizes, and give what a program made to measure gives."""
 
 import dataclasses
+import time
 
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
 from autoderain_jax import Derainer
 from autoderain_jax.blocks import Extent
@@ -86,6 +88,82 @@ def test_images_of_any_size_need_fewer_programs_where_compiling_takes_long(sides
     chosen = [sizes.choose(size, 4096**2) for size in images]
     assert len(set(chosen)) <= most
     assert sum(h * w for h, w in chosen) < waste * sum(h * w for h, w in images)
+
+
+@pytest.mark.parametrize(
+    ("tile", "sides", "most", "waste"),
+    [
+        (1792, (101, 600), 4, 1.8),
+        (1792, (300, 1600), 9, 1.4),
+        (1792, (2000, 6000), 16, 1.05),
+        (1088, (300, 1600), 10, 1.3),
+        (1088, (2000, 6000), 14, 1.02),
+    ],
+)
+def test_fewer_programs_fit_better_where_sizes_are_known_before(tile, sides, most, waste):
+    """The images of the test above."""
+    margin, grid = 272, 8
+    draw, sizes, parts = np.random.RandomState(0), Sizes(4, PRICES["cpu"]), []
+    for _ in range(100):
+        rows, columns = cuts(tuple(int(side) + -int(side) % 4 for side in draw.randint(*sides, 2)), tile, margin, grid)
+        parts += [(row.stop - row.start, column.stop - column.start) for row in rows for column in columns]
+    sizes.plan(parts, tile**2)
+    chosen = [sizes.choose(part, tile**2) for part in parts]
+    assert all(c >= s for pair, part in zip(chosen, parts, strict=True) for c, s in zip(pair, part, strict=True))
+    assert len(set(chosen)) <= most
+    assert max(h * w for h, w in chosen) <= tile**2
+    assert sum(h * w for h, w in chosen) < waste * sum(h * w for h, w in parts)
+
+
+def test_few_sizes_of_many_images_have_programs_made_to_measure():
+    sizes = Sizes(4, price=10**6)
+    sizes.plan([(320, 480), (480, 320), (300, 300)] * 50, MOST)
+    assert [sizes.choose(size, MOST) for size in [(320, 480), (480, 320), (300, 300)]] == [
+        (320, 480),
+        (480, 320),
+        (300, 300),
+    ]
+    # What was not told of goes where it fits.
+    assert sizes.choose((296, 300), MOST) == (300, 300)
+
+
+def test_what_is_compiled_serves_what_comes_later():
+    sizes = Sizes(4, price=10**6)
+    known = sizes.choose((400, 400), MOST)
+    sizes.plan([(396, 380), (300, 396)], MOST)
+    assert {sizes.choose(size, MOST) for size in [(396, 380), (300, 396)]} == {known}
+
+
+def test_thousands_of_sizes_are_planned_for_in_a_moment():
+    sizes = Sizes(4, PRICES["cpu"])
+    coming = [(4 * int(h), 4 * int(w)) for h, w in np.random.RandomState(0).randint(25, 150, (5000, 2))]
+    began = time.perf_counter()
+    sizes.plan(coming, MOST)
+    assert time.perf_counter() - began < 5.0
+    chosen = [sizes.choose(size, MOST) for size in coming]
+    assert len(set(chosen)) <= 25
+    assert sum(h * w for h, w in chosen) < 1.4 * sum(h * w for h, w in coming)
+
+
+def test_a_plan_holds_only_while_memory_does():
+    sizes = Sizes(4, price=10**12)
+    sizes.plan([(400, 400), (300, 500)], MOST)
+    assert sizes.choose((400, 400), MOST) == (400, 500)
+    assert sizes.choose((300, 500), 300 * 500) == (300, 500)
+
+
+def test_a_list_of_images_takes_fewer_programs_than_one_after_the_other():
+    model = Derainer.from_pretrained("fast").model
+    sides = [(33, 80), (70, 40), (60, 60), (80, 81), (44, 52)]
+    images = [np.random.RandomState(i).randint(256, size=(*pair, 3)).astype(np.uint8) for i, pair in enumerate(sides)]
+    together, apart = Derainer(model), Derainer(model)
+    restored = together([images[0], Image.fromarray(images[1]), images[2][None], [images[3]], images[4]])
+    alone = [apart(image) for image in images]
+    assert together.programs == {(80, 84)}
+    assert len(apart.programs) > 1
+    restored = [restored[0], np.array(restored[1]), restored[2][0], restored[3][0], restored[4]]
+    for one, other in zip(restored, alone, strict=True):
+        assert np.abs(one.astype(int) - other).max() <= 1
 
 
 def test_sizes_that_return_get_programs_made_to_measure():
