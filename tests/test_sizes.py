@@ -57,28 +57,35 @@ def test_a_hundred_sizes_need_a_handful_of_programs():
 
 
 @pytest.mark.parametrize(
-    ("tile", "sides", "most", "waste"),
+    ("known", "tile", "sides", "programs", "waste"),
     [
-        (1792, (101, 600), 10, 2.2),
-        (1792, (300, 1600), 13, 1.8),
-        (1792, (1000, 4000), 22, 1.2),
-        (1792, (2000, 6000), 20, 1.1),
-        (1088, (300, 1600), 24, 1.4),
-        (1088, (2000, 6000), 16, 1.1),
+        (False, 1792, (101, 600), 10, 2.2),
+        (False, 1792, (300, 1600), 13, 1.8),
+        (False, 1792, (1000, 4000), 22, 1.2),
+        (False, 1792, (2000, 6000), 20, 1.1),
+        (False, 1088, (300, 1600), 24, 1.4),
+        (False, 1088, (2000, 6000), 16, 1.1),
+        (True, 1792, (101, 600), 4, 1.8),
+        (True, 1792, (300, 1600), 9, 1.4),
+        (True, 1792, (2000, 6000), 16, 1.05),
+        (True, 1088, (300, 1600), 10, 1.3),
+        (True, 1088, (2000, 6000), 14, 1.02),
     ],
 )
-def test_photographs_of_any_size_need_few_programs_on_a_cpu(tile, sides, most, waste):
-    """Images of random sizes, in tiles as the packaged model has them of 2.5 GB, or of 1 GB."""
+def test_photographs_of_any_size_need_few_programs_on_a_cpu(known, tile, sides, programs, waste):
+    """Images of random sizes, known before or not, in tiles as the packaged model has them of 2.5 GB, or of 1 GB."""
     margin, grid = 272, 8
-    draw, sizes, programs, asked, taken = np.random.RandomState(0), Sizes(4, PRICES["cpu"]), set(), 0, 0
+    draw, sizes, parts = np.random.RandomState(0), Sizes(4, PRICES["cpu"]), []
     for _ in range(100):
-        height, width = (int(side) + -int(side) % 4 for side in draw.randint(*sides, 2))
-        rows, columns = cuts((height, width), tile, margin, grid)
-        for part in ((row.stop - row.start, column.stop - column.start) for row in rows for column in columns):
-            programs.add(chosen := sizes.choose(part, tile**2))
-            asked, taken = asked + part[0] * part[1], taken + chosen[0] * chosen[1]
-    assert len(programs) <= most
-    assert taken < waste * asked
+        rows, columns = cuts(tuple(int(side) + -int(side) % 4 for side in draw.randint(*sides, 2)), tile, margin, grid)
+        parts += [(row.stop - row.start, column.stop - column.start) for row in rows for column in columns]
+    if known:
+        sizes.plan(parts, tile**2)
+    chosen = [sizes.choose(part, tile**2) for part in parts]
+    assert all(c >= s for pair, part in zip(chosen, parts, strict=True) for c, s in zip(pair, part, strict=True))
+    assert max(h * w for h, w in chosen) <= tile**2
+    assert len(set(chosen)) <= programs
+    assert sum(h * w for h, w in chosen) < waste * sum(h * w for h, w in parts)
 
 
 @pytest.mark.parametrize(("sides", "most", "waste"), [((101, 600), 6, 2.6), ((300, 1600), 8, 1.9)])
@@ -88,31 +95,6 @@ def test_images_of_any_size_need_fewer_programs_where_compiling_takes_long(sides
     chosen = [sizes.choose(size, 4096**2) for size in images]
     assert len(set(chosen)) <= most
     assert sum(h * w for h, w in chosen) < waste * sum(h * w for h, w in images)
-
-
-@pytest.mark.parametrize(
-    ("tile", "sides", "most", "waste"),
-    [
-        (1792, (101, 600), 4, 1.8),
-        (1792, (300, 1600), 9, 1.4),
-        (1792, (2000, 6000), 16, 1.05),
-        (1088, (300, 1600), 10, 1.3),
-        (1088, (2000, 6000), 14, 1.02),
-    ],
-)
-def test_fewer_programs_fit_better_where_sizes_are_known_before(tile, sides, most, waste):
-    """The images of the test above."""
-    margin, grid = 272, 8
-    draw, sizes, parts = np.random.RandomState(0), Sizes(4, PRICES["cpu"]), []
-    for _ in range(100):
-        rows, columns = cuts(tuple(int(side) + -int(side) % 4 for side in draw.randint(*sides, 2)), tile, margin, grid)
-        parts += [(row.stop - row.start, column.stop - column.start) for row in rows for column in columns]
-    sizes.plan(parts, tile**2)
-    chosen = [sizes.choose(part, tile**2) for part in parts]
-    assert all(c >= s for pair, part in zip(chosen, parts, strict=True) for c, s in zip(pair, part, strict=True))
-    assert len(set(chosen)) <= most
-    assert max(h * w for h, w in chosen) <= tile**2
-    assert sum(h * w for h, w in chosen) < waste * sum(h * w for h, w in parts)
 
 
 def test_few_sizes_of_many_images_have_programs_made_to_measure():
