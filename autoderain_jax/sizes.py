@@ -46,7 +46,7 @@ class Sizes:
         """Says which images are to come, in any order: programs are then chosen for all of them together.
 
         At first each size has its own program. Then those two become one, as high and as wide as either, that waste the
-        least by it, as long as a program costs more.
+        least by it, as long as a program costs more and there are more than ``FIRST``.
 
         Args:
           sizes: an image's each, multiples of the step.
@@ -60,7 +60,7 @@ class Sizes:
                 coming[-(-height // step) * step, -(-width // step) * step] += count
         # What is compiled already costs nothing, neither to have nor to leave.
         found = np.array([(*size, coming[size]) for size in sorted({*coming, *self._known})], np.int64).reshape(-1, 3)
-        while len(found) > 1:
+        while len(found) > FIRST:
             sides = np.maximum(found[:, None, :2], found[None, :, :2])
             spent = found.prod(1)
             waste = sides.prod(-1) * (found[:, None, 2] + found[None, :, 2]) - spent[:, None] - spent[None, :]

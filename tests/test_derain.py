@@ -41,7 +41,7 @@ def test_programs_are_planned_for_all_photographs(command, tmp_path):
     (tmp_path / "broken.jpg").write_text("no photograph")
     _, out, _ = command("0.jpg", "1.jpg", "2.jpg", "3.jpg", "broken.jpg")
     assert "4 restored in " in out
-    assert "of which there are 1\n" in out
+    assert "of which there are 3\n" in out
 
 
 def test_derain_never_overwrites(tmp_path, monkeypatch, capfd):

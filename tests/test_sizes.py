@@ -109,11 +109,19 @@ def test_few_sizes_of_many_images_have_programs_made_to_measure():
     assert sizes.choose((296, 300), MOST) == (300, 300)
 
 
+def test_a_few_sizes_have_programs_made_to_measure_where_compiling_takes_long():
+    """As the two of a benchmark, whose seconds an image would else be those of a larger one."""
+    sizes = Sizes(4)
+    sizes.plan([(324, 484), (484, 324)] * 50, MOST)
+    assert [sizes.choose(size, MOST) for size in [(324, 484), (484, 324)]] == [(324, 484), (484, 324)]
+
+
 def test_what_is_compiled_serves_what_comes_later():
     sizes = Sizes(4, price=10**6)
     known = sizes.choose((400, 400), MOST)
-    sizes.plan([(396, 380), (300, 396)], MOST)
-    assert {sizes.choose(size, MOST) for size in [(396, 380), (300, 396)]} == {known}
+    coming = [(396, 380), (300, 396), (384, 396), (392, 392), (800, 200), (200, 800)]
+    sizes.plan(coming, MOST)
+    assert [sizes.choose(size, MOST) for size in coming[:4]] == [known] * 4
 
 
 def test_thousands_of_sizes_are_planned_for_in_a_moment():
@@ -129,7 +137,7 @@ def test_thousands_of_sizes_are_planned_for_in_a_moment():
 
 def test_a_plan_holds_only_while_memory_does():
     sizes = Sizes(4, price=10**12)
-    sizes.plan([(400, 400), (300, 500)], MOST)
+    sizes.plan([(400, 400), (300, 500), (900, 20), (20, 900)], MOST)
     assert sizes.choose((400, 400), MOST) == (400, 500)
     assert sizes.choose((300, 500), 300 * 500) == (300, 500)
 
@@ -141,8 +149,7 @@ def test_a_list_of_images_takes_fewer_programs_than_one_after_the_other():
     together, apart = Derainer(model), Derainer(model)
     restored = together([images[0], Image.fromarray(images[1]), images[2][None], [images[3]], images[4]])
     alone = [apart(image) for image in images]
-    assert together.programs == {(80, 84)}
-    assert len(apart.programs) > 1
+    assert len(together.programs) == 3 < len(apart.programs)
     restored = [restored[0], np.array(restored[1]), restored[2][0], restored[3][0], restored[4]]
     for one, other in zip(restored, alone, strict=True):
         assert np.abs(one.astype(int) - other).max() <= 1
