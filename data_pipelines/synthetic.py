@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from PIL import Image
 from skimage import data as photographs
 
 from autoderain_jax.errors import InputError, shown
@@ -77,6 +78,9 @@ class RainRange:
       screen: share of the rainfalls that are screened instead of added.
       scale: of the picture, drawn uniformly in its logarithm: streaks are longer, wider and more blurred by it, and
         fewer by its square.
+      dry: share of the pictures on which none falls.
+      enlarged: of the scene, drawn uniformly in its logarithm: a part of it is so many times as large in the picture,
+        which has no detail then, as where a photograph is out of focus; at 1 and below it is left as it is.
     """
 
     angle: Range
@@ -90,6 +94,8 @@ class RainRange:
     veil: Range
     screen: float
     scale: Range = (1.0, 1.0)
+    dry: float = 0.0
+    enlarged: Range = (1.0, 1.0)
 
     def sample(self, rng: np.random.Generator) -> Rain:
         """Draws a rainfall."""
@@ -103,6 +109,36 @@ class RainRange:
         rain = Rain(**logarithmic, **uniform, depth=depth, screen=bool(rng.random() < self.screen))
         return rain if self.scale == (1.0, 1.0) else rain.scaled(math.exp(rng.uniform(*np.log(self.scale))))
 
+    def falls_on(self, scene: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Draws a rainfall and lets it fall.
+
+        Args:
+          scene: uint8 RGB (h, w, 3).
+          rng: of rain and scene.
+
+        Returns:
+          The rainy picture and the clean one, which is the scene or a part of it, enlarged; both like ``scene``.
+        """
+        if self.enlarged != (1.0, 1.0):
+            scene = _part_enlarged(scene, math.exp(rng.uniform(*np.log(self.enlarged))), rng)
+        if self.dry and rng.random() < self.dry:
+            return scene, scene
+        return add_rain(scene, self.sample(rng), rng), scene
+
+
+_VARIED = RainRange(
+    angle=(-40, 40),
+    spread=(0, 10),
+    length=(5, 40),
+    motion_blur=(0.5, 8),
+    width=(0.5, 1.2),
+    density=(0.001, 0.02),
+    intensity=(0.06, 0.8),
+    depth=(1, 4),
+    veil=(0, 0),
+    screen=0.7,
+    scale=(0.8, 2.5),
+)
 
 PRESETS: Mapping[str, RainRange] = {
     "mixed": RainRange(
@@ -141,24 +177,13 @@ PRESETS: Mapping[str, RainRange] = {
         veil=(0, 0.05),
         screen=0.0,
     ),
-    "varied": RainRange(
-        angle=(-40, 40),
-        spread=(0, 10),
-        length=(5, 40),
-        motion_blur=(0.5, 8),
-        width=(0.5, 1.2),
-        density=(0.001, 0.02),
-        intensity=(0.06, 0.8),
-        depth=(1, 4),
-        veil=(0, 0),
-        screen=0.7,
-        scale=(0.8, 2.5),
-    ),
+    "varied": _VARIED,
+    "soft": dataclasses.replace(_VARIED, dry=0.15, enlarged=(0.3, 4.0)),
 }
 """Rain by name. ``light`` resembles Rain100L and ``heavy`` Rain100H in angles, lengths and widths as far as their
 differences from the clean images show them, and in input PSNR on the same backgrounds; ``mixed`` ranges wider.
 ``varied`` ranges widest, from a few long streaks to dense and faint ones, as photographs of real rain show them; its
-ranges were set by eye."""
+ranges were set by eye. ``soft`` is the same rain over scenes of which half have no detail, and sometimes no rain."""
 
 
 def streaks(shape: tuple[int, int], rain: Rain, rng: np.random.Generator) -> np.ndarray:
@@ -194,6 +219,16 @@ def add_rain(clean: np.ndarray, rain: Rain, rng: np.random.Generator) -> np.ndar
     scene = scene * (1.0 - rain.veil) + 0.85 * rain.veil
     rainy = 1.0 - (1.0 - scene) * (1.0 - layer) if rain.screen else scene + layer
     return np.round(np.clip(rainy, 0.0, 1.0) * 255.0).astype(np.uint8)
+
+
+def _part_enlarged(scene: np.ndarray, factor: float, rng: np.random.Generator) -> np.ndarray:
+    """A part of the scene, anywhere in it, enlarged to its size; the scene itself for a factor of at most 1."""
+    if factor <= 1.0:
+        return scene
+    height, width = scene.shape[:2]
+    top, left = rng.uniform(0.0, 1.0 - 1.0 / factor, 2) * (height, width)
+    part = (left, top, left + width / factor, top + height / factor)
+    return np.asarray(Image.fromarray(scene).resize((width, height), Image.Resampling.BICUBIC, box=part))
 
 
 PHOTOGRAPHS = {"train": ("astronaut", "coffee", "motorcycle", "rocket"), "test": ("chelsea",)}
@@ -237,9 +272,8 @@ def rained_on(backdrops: Sequence[Backdrop], preset: str, renderings: int, first
 
 def _rained_on(backdrop: Backdrop, preset: str, number: int) -> Pair:
     def load() -> np.ndarray:
-        clean = backdrop.load()
         rng = np.random.default_rng([number, *os.fsencode(backdrop.name)])
-        return np.concatenate([add_rain(clean, PRESETS[preset].sample(rng), rng), clean], -1)
+        return np.concatenate(PRESETS[preset].falls_on(backdrop.load(), rng), -1)
 
     return Pair(_name(backdrop, preset, number), backdrop.name, backdrop.size, load)
 

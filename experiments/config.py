@@ -40,7 +40,7 @@ class TrainingConfig:
     over a folder's photographs or those that scikit-image ships."""
     data_root: Path | None = None
     """Where a data set given by name was unpacked."""
-    synthetic_rain: Literal["none", "mixed", "light", "heavy", "varied"] = "none"
+    synthetic_rain: Literal["none", "mixed", "light", "heavy", "varied", "soft"] = "none"
     """Adds synthetic rain of this preset over the clean images, of those held out as well."""
     synthetic_renderings: int = 1
     """Rains added over each clean image by --synthetic-rain."""

@@ -69,6 +69,29 @@ def test_varied_rain_is_of_any_scale():
     assert low <= min(scales) < low + 0.1 < high - 0.1 < max(scales) <= high
 
 
+def test_soft_scenes_lack_detail_and_some_get_no_rain():
+    scene = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
+    pairs = [PRESETS["soft"].falls_on(scene, np.random.default_rng(seed)) for seed in range(1000)]
+    chex.assert_equal_shape([scene, *(image for pair in pairs for image in pair)])
+    dry = [np.array_equal(rainy, clean) for rainy, clean in pairs]
+    as_it_is = [np.array_equal(clean, scene) for _, clean in pairs]
+    # log(1 / 0.3) of log(4 / 0.3).
+    assert np.mean(dry) == pytest.approx(PRESETS["soft"].dry, abs=0.04)
+    assert np.mean(as_it_is) == pytest.approx(0.465, abs=0.04)
+    detail = [np.abs(np.diff(clean.astype(float), axis=1)).mean() for _, clean in pairs]
+    enlarged = [value for value, same in zip(detail, as_it_is, strict=True) if not same]
+    assert max(enlarged) < np.abs(np.diff(scene.astype(float), axis=1)).mean()
+    assert min(enlarged) < 0.4 * max(enlarged)
+
+
+def test_other_presets_leave_the_scene_alone():
+    scene = photograph("coffee")[:40, :50]
+    rainy, clean = PRESETS["varied"].falls_on(scene, np.random.default_rng(3))
+    rng = np.random.default_rng(3)
+    assert clean is scene
+    np.testing.assert_array_equal(rainy, add_rain(scene, PRESETS["varied"].sample(rng), rng))
+
+
 def test_heavy_rain_spoils_more_than_light():
     clean = photograph("coffee")[::2, ::2]
     psnr = {}
@@ -122,7 +145,7 @@ def test_folders_of_photographs_may_have_parts(tmp_path):
 @pytest.mark.parametrize(
     ("data", "sentence"),
     [
-        ("synthetic/drizzle", "there is no preset 'drizzle' of synthetic rain; there are mixed, light, heavy, varied"),
+        ("synthetic/drizzle", "no preset 'drizzle' of synthetic rain; there are mixed, light, heavy, varied, soft"),
         ("synthetic:nowhere", "folder of photographs 'nowhere' does not exist"),
         ("synthetic:{empty}", "holds no image"),
         ("synthetic:{twins}", r"a\.jpg and a\.png have the same name but for the suffix: remove one of the two"),
