@@ -14,9 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from autoderain_jax import Derainer
+from autoderain_jax import Derainer, Model
 from autoderain_jax.candidates import CANDIDATES, add_candidate
-from autoderain_jax.network import NetworkConfig
+from autoderain_jax.network import DerainNet, NetworkConfig
 from data_pipelines.synthetic import Rain, add_rain, photograph
 from experiments import derain
 from experiments.config import RetrainConfig, SearchConfig
@@ -46,6 +46,15 @@ def collected():
 @pytest.fixture(scope="session")
 def network_config():
     return NetworkConfig(width=6, blocks=(1, 1), reduction=2)
+
+
+@pytest.fixture
+def model(network_config):
+    genotype = random_genotype(network_config)
+    network = DerainNet(network_config, genotype.choices)
+    params = jax.jit(network.init)(jax.random.key(0), jnp.zeros((1, 16, 16, 3)))["params"]
+    params["head"]["kernel"] += 0.1 * jax.random.normal(jax.random.key(1), params["head"]["kernel"].shape)
+    return Model(network_config, genotype, params, 16, {"seed": 0}, 400)
 
 
 @pytest.fixture
