@@ -80,7 +80,7 @@ class RainRange:
         fewer by its square.
       dry: share of the pictures on which none falls.
       enlarged: of the scene, drawn uniformly in its logarithm: a part of it is so many times as large in the picture,
-        which has no detail then, as where a photograph is out of focus; at 1 and below it is left as it is.
+        which has less detail then, as where a photograph is out of focus; at 1 and below it is left as it is.
     """
 
     angle: Range
@@ -119,6 +119,7 @@ class RainRange:
         Returns:
           The rainy picture and the clean one, which is the scene or a part of it, enlarged; both like ``scene``.
         """
+        # Presets that do neither draw the numbers that they always drew.
         if self.enlarged != (1.0, 1.0):
             scene = _part_enlarged(scene, math.exp(rng.uniform(*np.log(self.enlarged))), rng)
         if self.dry and rng.random() < self.dry:
@@ -183,7 +184,7 @@ PRESETS: Mapping[str, RainRange] = {
 """Rain by name. ``light`` resembles Rain100L and ``heavy`` Rain100H in angles, lengths and widths as far as their
 differences from the clean images show them, and in input PSNR on the same backgrounds; ``mixed`` ranges wider.
 ``varied`` ranges widest, from a few long streaks to dense and faint ones, as photographs of real rain show them; its
-ranges were set by eye. ``soft`` is the same rain over scenes of which half have no detail, and sometimes no rain."""
+ranges were set by eye. ``soft`` is the same rain over scenes of which half are enlarged, and sometimes no rain."""
 
 
 def streaks(shape: tuple[int, int], rain: Rain, rng: np.random.Generator) -> np.ndarray:

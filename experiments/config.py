@@ -41,7 +41,8 @@ class TrainingConfig:
     data_root: Path | None = None
     """Where a data set given by name was unpacked."""
     synthetic_rain: Literal["none", "mixed", "light", "heavy", "varied", "soft"] = "none"
-    """Adds synthetic rain of this preset over the clean images, of those held out as well."""
+    """Adds synthetic rain of this preset over the clean images, of those held out as well; soft also over parts
+    of them, enlarged."""
     synthetic_renderings: int = 1
     """Rains added over each clean image by --synthetic-rain."""
     swap_rain: float = 0.0
