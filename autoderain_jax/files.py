@@ -96,6 +96,22 @@ def _partial(path: Path) -> Path:
     return path.with_name(path.name + ".partial")
 
 
+@contextlib.contextmanager
+def partial_file(path: Path) -> Iterator[Path]:
+    """The name of a file to write first, in the folder of one of any name, which it replaces unless an error is raised.
+
+    It is hidden, has the suffix of the other, and is gone in the end.
+    """
+    partial = path.with_name(f".partial-{os.getpid()}{path.suffix}")
+    try:
+        yield partial
+        partial.replace(path)
+    finally:
+        # What kept it from being written may keep it from being looked for.
+        with contextlib.suppress(OSError):
+            partial.unlink()
+
+
 def flush(path: Path) -> None:
     """Has a file, or a folder's list of its files, on the disk rather than in memory that is lost with the machine."""
     if path.is_dir() and os.name != "posix":

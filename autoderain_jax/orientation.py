@@ -29,7 +29,9 @@ def upright(image: Image.Image) -> Image.Image:
 
 def upright_size(image: Image.Image) -> tuple[int, int]:
     """(height, width) of what ``upright`` gives, which does not decode the image."""
-    return (image.width, image.height) if _orientation(image) in LYING else (image.height, image.width)
+    # Pillow tells the sides of TIFF files as they will be.
+    lying = image.format != "TIFF" and _orientation(image) in LYING
+    return (image.width, image.height) if lying else (image.height, image.width)
 
 
 def _orientation(image: Image.Image) -> int | None:

@@ -170,7 +170,7 @@ def find_listed(listing: Path) -> Part:
         # Not by is_file, which raises an error where a name is too long.
         lost = next((path for path in paths if ".." in path.parts or not os.path.isfile(path)), None)
         if len(paths) == 1 and not lost:
-            paths.append(_clean_beside(paths[0]))
+            paths.append(_clean_beside(paths[0], listing.parent))
         if not 1 <= len(paths) <= 2:
             reason = "it does not name one pair; names in a list have no spaces"
         elif lost:
@@ -195,16 +195,21 @@ def _name(path: Path, root: Path) -> str:
 
 def _scene(clean: Path, root: Path) -> str:
     """The background of a clean image: its scene's folder where the clean folder holds such, else its own name."""
-    for folder in clean.parents[1:]:
+    for folder in _folders(clean, root)[1:]:
         if folder.name.casefold() in CLEAN:
             return _name(folder / clean.relative_to(folder).parts[0], root)
     return _name(clean, root)
 
 
-def _clean_beside(rainy: Path) -> Path | None:
+def _folders(path: Path, root: Path) -> list[Path]:
+    """Those below another that a file lies in, the nearest first."""
+    return [root / folder for folder in path.relative_to(root).parents][:-1]
+
+
+def _clean_beside(rainy: Path, root: Path) -> Path | None:
     """The image of the same name in the clean folder beside a rainy one, if there is one."""
-    for folder in rainy.parents:
-        if folder.name.casefold() in RAINY and folder.parent.is_dir():
+    for folder in _folders(rainy, root):
+        if folder.name.casefold() in RAINY:
             beside = [path for path in sorted(folder.parent.iterdir()) if path.name.casefold() in CLEAN]
             partners = [path / rainy.relative_to(folder) for path in beside]
             return next((path for path in partners if path.is_file()), None)

@@ -10,9 +10,10 @@ import numpy as np
 from PIL import ExifTags, Image
 
 from autoderain_jax.errors import InputError
-from data_pipelines.images import decode, exif_of
+from autoderain_jax.files import partial_file
+from data_pipelines.images import FORMATS, decode, exif_of
 
-OPAQUE = (".jpg", ".jpeg", ".bmp")
+OPAQUE = ("JPEG", "BMP")
 """Formats that keep no transparency: BMP has it, but hardly any reader knows."""
 QUALITY = 95
 """Of JPEG and WebP files, at which restored rain cannot be told from that of files without loss."""
@@ -48,9 +49,7 @@ class Photo:
             # Written anew, which leaves out the small picture that it may hold, as that is not restored. Where cameras
             # wrote what the standard does not know, Pillow may be unable to; the photograph matters more.
             if image.info.get("exif"):
-                exif = exif_of(image)
-                exif.pop(ExifTags.Base.Orientation, None)
-                info["exif"] = exif.tobytes()
+                info["exif"] = _exif_anew(image)
         return cls(np.array(image.convert("RGB")), alpha, image.mode in ("1", "L", "LA"), info)
 
     def save(self, path: Path) -> None:
@@ -59,32 +58,49 @@ class Photo:
         Raises:
           InputError: it cannot be written, or its format has no transparency and the photograph has.
         """
-        suffix = path.suffix.lower()
+        kind = Image.registered_extensions().get(path.suffix.lower())
+        if kind not in FORMATS:
+            raise InputError(f"cannot write {path}: its name tells no known format")
         alpha = self.alpha
-        if suffix in OPAQUE and alpha is not None and alpha.min() == 255:
+        if kind in OPAQUE and alpha is not None and alpha.min() == 255:
             alpha = None
-        if alpha is not None and suffix in OPAQUE:
-            raise InputError(f"cannot write {path}: {suffix[1:]} files have no transparency")
+        if alpha is not None and kind in OPAQUE:
+            raise InputError(f"cannot write {path}: {kind} files have no transparency")
         image = Image.fromarray(self.rgb)
         if self.grey:
             image = image.convert("L")
         if alpha is not None:
             image.putalpha(Image.fromarray(alpha))
         options = dict(self.info)
-        if suffix in (".jpg", ".jpeg"):
+        if kind == "JPEG":
             options |= {"quality": QUALITY, "subsampling": 0}
-        elif suffix == ".webp":
+        elif kind == "WEBP":
             options |= {"quality": QUALITY}
-        elif suffix in (".tif", ".tiff"):
+        elif kind == "TIFF":
             # There it would also tell of the pixels; only a file whose name is wrong has any.
             options.pop("exif", None)
-        partial = path.with_name(f".{path.name}.partial")
         try:
-            image.save(partial, Image.registered_extensions()[suffix], **options)
-            partial.replace(path)
-        except KeyError:
-            raise InputError(f"cannot write {path}: its name tells no known format") from None
+            with partial_file(path) as partial:
+                image.save(partial, kind, **options)
         except (OSError, ValueError) as error:
             raise InputError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}") from None
-        finally:
-            partial.unlink(missing_ok=True)
+
+
+class _Text(str):
+    """Text of EXIF data, the bytes of which Pillow reads as Latin-1, but writes as ASCII with question marks."""
+
+    def encode(self, *_: str) -> bytes:
+        return super().encode("latin-1")
+
+
+def _exif_anew(image: Image.Image) -> bytes:
+    """EXIF data of an image that is upright by now, in the same words."""
+    exif = exif_of(image)
+    exif.pop(ExifTags.Base.Orientation, None)
+    of_camera = exif.get_ifd(ExifTags.IFD.Exif)
+    for tag, side in ((ExifTags.Base.ExifImageWidth, image.width), (ExifTags.Base.ExifImageHeight, image.height)):
+        if tag in of_camera:
+            of_camera[tag] = side
+    for entries in (exif, of_camera, exif.get_ifd(ExifTags.IFD.GPSInfo)):
+        entries.update({tag: _Text(value) for tag, value in entries.items() if isinstance(value, str)})
+    return exif.tobytes()

@@ -20,7 +20,7 @@ from rich.progress import track
 from autoderain_jax.derainer import Derainer, Dtype, Ensemble
 from autoderain_jax.errors import InputError
 from autoderain_jax.scales import Scales
-from data_pipelines.images import SUFFIXES, image_size, is_image_name
+from data_pipelines.images import SUFFIXES, image_size
 from data_pipelines.photos import Photo
 from experiments import command, video
 
@@ -148,11 +148,11 @@ def _targets(config: DerainConfig) -> tuple[dict[Path, Path], list[str]]:
         try:
             video.require_av()
         except InputError as error:
+            unsuitable += [f"{file}: {error}" for file in targets if video.is_video_name(file)]
             targets = {file: target for file, target in targets.items() if not video.is_video_name(file)}
-            unsuitable.append(str(error))
     if not targets:
         raise InputError(unsuitable[0])
-    if config.compare and not any(map(is_image_name, targets)):
+    if config.compare and all(map(video.is_video_name, targets)):
         raise InputError("--compare is of photographs, and there are only videos: leave it out")
     written = [*targets.values(), *(map(_strip, targets.values()) if config.compare else ())]
     for target in filter(Path.exists, written):
@@ -168,26 +168,35 @@ def _targets(config: DerainConfig) -> tuple[dict[Path, Path], list[str]]:
 
 def _files(inputs: tuple[Path, ...], unsuitable: list[str]) -> Iterator[Path]:
     """The files that inputs name; a sentence on each input that names none is added to ``unsuitable``."""
-    for path in inputs:
-        # Unlike pathlib's, these find that there is nothing where a name is too long.
-        if os.path.isdir(path):
-            files = sorted(file for file in path.iterdir() if file.is_file() and not file.name.startswith("."))
-            found = [file for file in files if is_image_name(file) or video.is_video_name(file)]
-            if found and (others := len(files) - len(found)):
-                kinds = ", ".join(sorted({file.suffix.lower() or file.name for file in files} - set(KNOWN)))
-                command.say(f"{path}: passed over {others} of {len(files)} files ({kinds})")
-            if not found:
-                unsuitable.append(f"{path} holds no photograph or video ({', '.join(KNOWN)})")
-        else:
-            # Where the shell does not expand patterns, or they were quoted.
-            matching = map(Path, sorted(glob.glob(str(path), recursive=True)))
-            files = [path] if os.path.exists(path) else [file for file in matching if file.is_file()]
-            found = [file for file in files if file.suffix.lower() in KNOWN]
-            others = [file for file in files if file not in found]
-            unsuitable += [f"input {file} is not of a known type ({', '.join(KNOWN)})" for file in others]
-            if not files:
-                unsuitable.append(f"input {path} does not exist")
-        yield from found
+    for input_ in inputs:
+        # Unlike pathlib's, these find that there is nothing where a name is too long. Patterns are left where the shell
+        # does not expand them, or they were quoted.
+        found = [input_] if os.path.exists(input_) else sorted(glob.glob(str(input_), recursive=True))
+        if not found:
+            unsuitable.append(f"input {input_} does not exist")
+        for path in map(Path, found):
+            if os.path.isdir(path):
+                yield from _files_of(path, unsuitable)
+            elif path.suffix.lower() in KNOWN:
+                yield path
+            else:
+                unsuitable.append(f"input {path} is not of a known type ({', '.join(KNOWN)})")
+
+
+def _files_of(folder: Path, unsuitable: list[str]) -> list[Path]:
+    """Those of a folder, which are no hidden ones."""
+    try:
+        files = sorted(file for file in folder.iterdir() if os.path.isfile(file) and not file.name.startswith("."))
+    except OSError as error:
+        unsuitable.append(f"cannot read folder {folder}: {error.strerror}")
+        return []
+    found = [file for file in files if file.suffix.lower() in KNOWN]
+    if found and (others := len(files) - len(found)):
+        kinds = ", ".join(sorted({file.suffix.lower() or file.name for file in files} - set(KNOWN)))
+        command.say(f"{folder}: passed over {others} of {len(files)} files ({kinds})")
+    if not found:
+        unsuitable.append(f"{folder} holds no photograph or video ({', '.join(KNOWN)})")
+    return found
 
 
 def main() -> int:

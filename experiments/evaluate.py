@@ -140,6 +140,9 @@ def evaluate(config: EvaluateConfig) -> dict:
     result |= measured
     if others is not None:
         result["against"] = {"file": str(config.against), "protocols": scores.paired(rows, others)}
+    with writing(config.workdir / SHEET):
+        # It must not stand beside scores of other images.
+        (config.workdir / SHEET).unlink(missing_ok=True)
     _write(config, rows, result)
     if cases and config.sheet:
         _draw_sheet(config, rows, cases)

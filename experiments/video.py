@@ -13,6 +13,7 @@ from rich.progress import track
 
 from autoderain_jax.derainer import Derainer
 from autoderain_jax.errors import InputError, in_short
+from autoderain_jax.files import partial_file
 
 SUFFIXES = (".mp4", ".mov", ".mkv", ".webm")
 FORMATS = "mov,matroska"
@@ -36,8 +37,8 @@ PACKET_BYTES = 2**10
 
 
 def is_video_name(path: Path) -> bool:
-    """Whether a file is named like a video and is not hidden."""
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+    """Whether a file is named like a video."""
+    return path.suffix.lower() in SUFFIXES
 
 
 def require_av() -> None:
@@ -58,16 +59,18 @@ def restore(source: Path, target: Path, derainer: Derainer, console: Console) ->
     """
     import av
 
-    partial = target.with_name(f".partial-{target.name}")
     # Titles and the like are not needed.
     how = {"options": {"format_whitelist": FORMATS}, "metadata_errors": "replace"}
     try:
         # With a colon in it, a name alone would be taken for an address.
-        with av.open(f"file:{source}", **how) as input_, av.open(f"file:{partial}", "w") as output:
+        with (
+            partial_file(target) as partial,
+            av.open(f"file:{source}", **how) as input_,
+            av.open(f"file:{partial}", "w") as output,
+        ):
             if not input_.streams.video:
                 raise InputError(f"{source} holds no video")
             _restore_into(input_, output, target.suffix.lower(), derainer, console, source.name)
-        partial.replace(target)
     except (InputError, jax.errors.JaxRuntimeError):
         raise
     except Exception as error:
@@ -77,8 +80,6 @@ def restore(source: Path, target: Path, derainer: Derainer, console: Console) ->
             raise
         reason = getattr(error, "strerror", None) or in_short(error)
         raise InputError(f"cannot restore video {source}: {reason}") from None
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _restore_into(input_, output, suffix: str, derainer: Derainer, console: Console, name: str) -> None:
@@ -122,6 +123,8 @@ def _restore_into(input_, output, suffix: str, derainer: Derainer, console: Cons
         image = np.ascontiguousarray(_upright(frame))
         restored = av.VideoFrame.from_ndarray(derainer(image), format="rgb24")
         if written is None:
+            if any(component.is_alpha for component in frame.format.components):
+                console.print(f"{name}: left out its transparency")
             written = _add_pictures(output, pictures, frame, restored, suffix)
             output.mux(early)
         restored = restored.reformat(

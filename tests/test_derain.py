@@ -1,6 +1,9 @@
 """``experiments.derain``: what becomes of files."""
 
+import errno
+import os
 import re
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -71,6 +74,11 @@ def test_a_turned_photograph_comes_out_upright_with_its_data(command, tmp_path, 
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6
     exif[ExifTags.Base.Model] = "a camera"
+    # Which says ASCII; nobody keeps to it.
+    exif[ExifTags.Base.Copyright] = "\u00a9 Zo\u00eb, \u96e8".encode()
+    of_camera = exif.get_ifd(ExifTags.IFD.Exif)
+    of_camera[ExifTags.Base.LensModel] = Latin("Zei\u00df 50")
+    of_camera[ExifTags.Base.ExifImageWidth], of_camera[ExifTags.Base.ExifImageHeight] = rainy.shape[:2]
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     # Shown after a quarter turn clockwise.
     Image.fromarray(np.rot90(rainy)).save(tmp_path / "turned.png", exif=exif, icc_profile=profile)
@@ -79,7 +87,46 @@ def test_a_turned_photograph_comes_out_upright_with_its_data(command, tmp_path, 
         np.testing.assert_array_equal(np.array(image), restored)
         assert ExifTags.Base.Orientation not in image.getexif()
         assert image.getexif()[ExifTags.Base.Model] == "a camera"
+        assert image.getexif()[ExifTags.Base.Copyright].encode("latin-1").decode() == "\u00a9 Zo\u00eb, \u96e8"
+        of_camera = image.getexif().get_ifd(ExifTags.IFD.Exif)
+        assert of_camera[ExifTags.Base.LensModel] == "Zei\u00df 50"
+        assert (of_camera[ExifTags.Base.ExifImageWidth], of_camera[ExifTags.Base.ExifImageHeight]) == image.size
         assert image.info["icc_profile"] == profile
+
+
+class Latin(str):
+    """Which Pillow would write as ASCII."""
+
+    def encode(self, *_):
+        return super().encode("latin-1")
+
+
+def closed(folder):
+    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+
+
+def test_names_as_long_as_they_may_be_and_hidden_ones_that_are_given(command, tmp_path, rainy, restored):
+    (tmp_path / "many").mkdir()
+    for name in (f"{'a' * 251}.png", "b.png", ".c.png"):
+        Image.fromarray(rainy).save(tmp_path / "many" / name)
+    code, out, err = command("many", "many/.c.png", "--compare")
+    # The strip of the first would have too long a name.
+    assert (code, "2 restored in " in out) == (1, True)
+    assert re.fullmatch(
+        r"error: cannot write out/compared/a+\.png\.png: File name too long\n1 of 3 inputs failed\n", err
+    )
+    for name in (f"{'a' * 251}.png", ".c.png"):
+        np.testing.assert_array_equal(read_rgb(tmp_path / "out" / name), restored)
+
+
+def test_a_folder_that_cannot_be_read_is_told_and_the_rest_goes_on(command, tmp_path, rainy, monkeypatch):
+    Image.fromarray(rainy).save(tmp_path / "a.png")
+    (tmp_path / "closed").mkdir()
+    # Root may read every folder.
+    monkeypatch.setattr(Path, "iterdir", closed)
+    code, out, err = command("closed", "a.png")
+    assert (code, "1 restored in " in out) == (1, True)
+    assert err == "error: cannot read folder closed: Permission denied\n1 of 2 inputs failed\n"
 
 
 def test_transparency_and_grey_are_kept(command, tmp_path, rainy, restored):
@@ -124,10 +171,11 @@ def test_inputs_that_are_none_are_told_and_the_rest_goes_on(command, tmp_path, r
 def test_a_pattern_in_quotes_is_as_one_that_the_shell_expands(command, tmp_path, rainy):
     (tmp_path / "holiday/more").mkdir(parents=True)
     Image.fromarray(rainy).save(tmp_path / "holiday/a.png")
+    Image.fromarray(rainy).save(tmp_path / "holiday/more/c.png")
     (tmp_path / "holiday/b.heic").touch()
     code, out, err = command("holiday/*")
-    assert (code, "1 restored in" in out) == (1, True)
-    assert re.fullmatch(r"error: input holiday/b.heic is not of a known type .*\n1 of 2 inputs failed\n", err)
+    assert (code, "2 restored in" in out) == (1, True)
+    assert re.fullmatch(r"error: input holiday/b.heic is not of a known type .*\n1 of 3 inputs failed\n", err)
 
 
 def test_strips_of_videos_alone_are_refused_before_anything_is_written(command, tmp_path):
@@ -210,12 +258,21 @@ def test_one_file_by_two_names_is_restored_once(command, tmp_path, rainy):
 
 
 def test_transparency_that_a_format_does_not_keep_is_refused(tmp_path, rainy):
-    with pytest.raises(InputError, match="bmp files have no transparency"):
+    with pytest.raises(InputError, match="BMP files have no transparency"):
         Photo(rainy, alpha=rainy[..., 0]).save(tmp_path / "a.bmp")
     assert not list(tmp_path.iterdir())
     # An alpha channel alone is none.
     Photo(rainy, alpha=np.full(rainy.shape[:2], 255, np.uint8)).save(tmp_path / "a.bmp")
     np.testing.assert_array_equal(read_rgb(tmp_path / "a.bmp"), rainy)
+
+
+def test_formats_are_told_by_every_ending_that_they_have(tmp_path, rainy):
+    for name in ("a.jpg", "b.jfif"):
+        Photo(rainy).save(tmp_path / name)
+    assert (tmp_path / "a.jpg").read_bytes() == (tmp_path / "b.jfif").read_bytes()
+    for name in ("c.gif", "d"):
+        with pytest.raises(InputError, match="its name tells no known format"):
+            Photo(rainy).save(tmp_path / name)
 
 
 def test_exif_does_not_tell_of_the_pixels_of_a_tiff_file(tmp_path, rainy):

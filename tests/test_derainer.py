@@ -11,6 +11,7 @@ import pytest
 from PIL import ExifTags, Image
 
 from autoderain_jax import Derainer, Model
+from autoderain_jax.orientation import upright_size
 
 
 def test_a_model_restores_the_same_on_eight_devices(model, tmp_path):
@@ -62,6 +63,7 @@ def test_pillow_images_come_out_upright_also_where_their_exif_is_odd(model):
         np.testing.assert_array_equal(np.array(Derainer(model)(Image.open(file))), Derainer(model)(image))
     # Which Pillow turns itself, once it is decoded.
     Image.fromarray(np.rot90(image)).save(file := io.BytesIO(), "TIFF", tiffinfo={ExifTags.Base.Orientation: 6})
+    assert upright_size(Image.open(file)) == (20, 14)
     np.testing.assert_array_equal(np.array(Derainer(model)(Image.open(file))), Derainer(model)(image))
 
 

@@ -156,9 +156,12 @@ def test_a_sheet_is_not_put_among_images(tmp_path, two_methods, kind):
         evaluate.evaluate(EvaluateConfig(pairs[kind], **pairs))
     assert sorted(pairs[kind].iterdir()) == before
     evaluate.evaluate(EvaluateConfig(pairs[kind], **pairs, sheet=0))
-    # That of an earlier start is replaced.
+    # That of an earlier start is replaced, or gone.
     for _ in range(2):
         evaluate.evaluate(EvaluateConfig(tmp_path / "scores", **pairs))
+    assert (tmp_path / "scores/sheet.png").exists()
+    evaluate.evaluate(EvaluateConfig(tmp_path / "scores", **pairs, sheet=0))
+    assert not (tmp_path / "scores/sheet.png").exists()
 
 
 def test_a_sheet_shows_images_of_any_form():

@@ -98,6 +98,19 @@ def test_lists_of_rainy_images(tmp_path, rainy, clean):
     assert [pair.background for pair in pairs] == [f"rain800/{clean}/0", f"rain800/{clean}/2"]
 
 
+@pytest.mark.parametrize("line", ["set/rainy/{}.png set/target/{}.png", "set/rainy/{}.png", "{}.png truth/{}.png"])
+def test_folders_above_a_list_say_nothing(tmp_path, line):
+    root = tmp_path / "clean/data"
+    draw(*(root / folder / f"{i}.png" for folder in ("", "truth", "set/rainy", "set/target") for i in (1, 2)))
+    (root / "list.txt").write_text("\n".join(line.format(i, i) for i in (1, 2)))
+    backgrounds = {pair.background for pair in open_pairs(str(root / "list.txt"), "train")}
+    assert backgrounds == {f"{'set/target' if 'set' in line else 'truth'}/{i}" for i in (1, 2)}
+    (root / "list.txt").write_text("1.png")
+    draw(tmp_path / "clean/gt/1.png")
+    with pytest.raises(InputError, match=r"1\.png has no partner in a clean folder beside its own"):
+        open_pairs(str(root / "list.txt"), "train")
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [

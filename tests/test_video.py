@@ -153,13 +153,30 @@ def test_a_video_of_rgb_becomes_one_that_says_no_more_that_it_is(tmp_path):
 def test_photographs_are_restored_where_videos_cannot_be(command, tmp_path, rainy, monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
     Image.fromarray(rainy).save(tmp_path / "photo.png")
-    (tmp_path / "clip.MOV").touch()
-    code, _, err = command("photo.png", "clip.MOV")
+    for name in ("clip.MOV", "clip.mp4"):
+        (tmp_path / name).touch()
+    code, _, err = command("photo.png", "clip.MOV", "clip.mp4")
     assert code == 1
-    assert "videos need PyAV" in err
+    assert "error: clip.mp4: videos need PyAV" in err
+    assert "2 of 3 inputs failed" in err
     assert (tmp_path / "out/photo.png").exists()
     code, _, err = command("clip.MOV")
     assert (code, "videos need PyAV" in err) == (2, True)
+
+
+def test_transparency_of_a_video_is_left_out_with_a_word(tmp_path, capfd):
+    av = pytest.importorskip("av")
+    with av.open(str(tmp_path / "in.mov"), "w") as file:
+        stream = file.add_stream("qtrle", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "argb"
+        for i in range(2):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 4), 90, np.uint8), format="argb")
+            frame.pts = i
+            file.mux(stream.encode(frame))
+        file.mux(stream.encode())
+    video.restore(tmp_path / "in.mov", tmp_path / "out.mov", lambda image: image, command_module.console())
+    assert capfd.readouterr().out.count("in.mov: left out its transparency") == 1
+    assert [file.name for file in sorted(tmp_path.iterdir())] == ["in.mov", "out.mov"]
 
 
 @pytest.mark.parametrize(("matrix", "span"), [(1, 1), (6, 1), (1, 2), (2, 0)])
