@@ -223,7 +223,7 @@ def add_candidate(build: Callable[[int], nn.Module]) -> Callable[[int], nn.Modul
 @add_candidate
 def conv_relu_conv(features: int) -> nn.Module:
     """Two 3x3 convolutions through half as many channels: non-linear at the price of a single 3x3."""
-    return nn.Sequential([nn.Conv(features // 2, (3, 3)), nn.relu, nn.Conv(features, (3, 3))])
+    return nn.Sequential([nn.Conv(max(features // 2, 1), (3, 3)), nn.relu, nn.Conv(features, (3, 3))])
 
 
 def convolve(x: jax.Array, kernel: jax.Array, dilation: int = 1) -> jax.Array:

@@ -115,7 +115,7 @@ class Model:
         lacking = [name for name in ("network", "genotype", "pool_window", "training") if name not in content]
         if lacking:
             raise InputError(f"{path} is incomplete: it has no {lacking[0]!r}")
-        config = NetworkConfig.from_json(content["network"], str(path))
+        config = NetworkConfig.from_json(content["network"], str(path), decided=True)
         genotype = Genotype.from_content(content["genotype"], f"{path}, genotype")
         pool_window, training, pixels = content["pool_window"], content["training"], content.get("image_pixels")
         if type(pool_window) is not int or pool_window < 1:

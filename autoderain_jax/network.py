@@ -45,8 +45,13 @@ class NetworkConfig:
     reduction: int = 4
     dtype: str = "float32"
 
-    def check(self, source: str) -> None:
-        """Raises ``InputError`` naming ``source`` and the first field whose value makes no sense."""
+    def check(self, source: str, decided: bool = False) -> None:
+        """Raises ``InputError`` naming ``source`` and the first field whose value makes no sense.
+
+        Args:
+          source: of the configuration.
+          decided: whether a genotype says which candidates it uses, of which the others need not be known.
+        """
         for name in ("width", "reduction"):
             if type(getattr(self, name)) is not int or getattr(self, name) < 1:
                 raise InputError(f"{source}.{name} must be a positive integer, not {shown(getattr(self, name))}")
@@ -61,7 +66,7 @@ class NetworkConfig:
             raise InputError(f"{source}.dtype must be float32 or bfloat16, not {shown(self.dtype)}")
         names = self.candidates if isinstance(self.candidates, tuple) else ()
         for name in names:
-            if name not in tuple(CANDIDATES):
+            if name not in tuple(CANDIDATES) and not (decided and isinstance(name, str)):
                 known = ", ".join(CANDIDATES)
                 raise InputError(
                     f"{source}.candidates: unknown candidate {shown(name)}; known are {known}; "
@@ -71,13 +76,13 @@ class NetworkConfig:
             raise InputError(f"{source}.candidates needs at least two different ones")
 
     @classmethod
-    def from_json(cls, content: Any, source: str) -> NetworkConfig:
-        """Reads and checks what ``dataclasses.asdict`` gives, after JSON; raises ``InputError`` naming ``source``."""
+    def from_json(cls, content: Any, source: str, decided: bool = False) -> NetworkConfig:
+        """Reads and checks, as ``check`` does, what ``dataclasses.asdict`` gives, after JSON."""
         try:
             config = cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in content.items()})
         except (TypeError, AttributeError):
             raise InputError(f"{source}: the network needs just the fields of NetworkConfig") from None
-        config.check(f"{source}, network")
+        config.check(f"{source}, network", decided)
         return config
 
     @property

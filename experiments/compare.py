@@ -80,6 +80,8 @@ class CompareConfig:
         for name in ("search_steps", "search_batch", "retrain_steps"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise InputError(f"--{name.replace('_', '-')} must be positive, not {getattr(self, name)}")
+        if self.cost_weight is not None and not 0 <= self.cost_weight < math.inf:
+            raise InputError(f"--cost-weight must not be negative, not {self.cost_weight}")
         if not self.contenders or len(set(self.contenders)) < len(self.contenders):
             raise InputError(f"--contenders names {'one twice' if self.contenders else 'none'}")
         if choose_part(find_data(self.data, self.data_root), self.split, self.data) in (ALL, "train"):

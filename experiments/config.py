@@ -209,8 +209,13 @@ class SearchesConfig(SearchConfig):
         for weight in self.cost_weights:
             if not 0 <= weight < math.inf:
                 raise InputError(f"--cost-weights must not be negative, not {weight}")
-        if len(set(self.cost_weights)) < len(self.cost_weights):
-            raise InputError("--cost-weights names one twice")
+        # Their folders' names have as many digits.
+        if len({f"{weight:g}" for weight in self.cost_weights}) < len(self.cost_weights):
+            raise InputError("--cost-weights names one twice, to six digits")
+        if self.cost_weights and self.cost_weight != SearchConfig.cost_weight:
+            raise InputError("give either --cost-weight or --cost-weights")
+        if self.seed + self.seeds > 2**32:
+            raise InputError(f"--seed {self.seed} and the {self.seeds} --seeds must all be in [0, 2^32)")
 
 
 @dataclasses.dataclass(frozen=True)

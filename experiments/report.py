@@ -26,7 +26,7 @@ from experiments.workdir import Workdir
 PICTURES = 3
 """Images shown."""
 LARGEST = 480
-"""Pictures are cropped about their centre to this many pixels."""
+"""Pictures are shown cropped about their centre to this many pixels; scores are of all of them."""
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 1000px; margin: 2rem auto; padding: 0 1rem; color: #222 }
@@ -62,6 +62,7 @@ def write_search_report(
     share = float(relative_cost(gates, prices))
     # A float cannot hold it where there are many choices.
     space = f"{Decimal(search_space_size(config.network)):.3g}"
+    binary = 0 < config.relaxed_steps < records[-1]["step"]
     sections = [
         (
             "Losses",
@@ -69,7 +70,7 @@ def write_search_report(
                 records,
                 ("train_loss", "held_out_loss", "cost"),
                 config.loss,
-                mark=(config.relaxed_steps, "binary gates") if config.relaxed_steps else None,
+                mark=(config.relaxed_steps, "binary gates") if binary else None,
             ),
         ),
         (
@@ -79,14 +80,19 @@ def write_search_report(
             f'<div class="scroll">{figures.network_drawing(genotype, config.network)}</div>'
             f"<details><summary>genotype.json</summary><pre>{html.escape(genotype.to_json())}</pre></details>",
         ),
-        ("Health", _health(records, config, problems)),
-        ("Architecture parameters over time", figures.alphas_heat_map(records, config.network)),
+    ]
+    if "alphas" in records[-1]:
+        sections += [
+            ("Health", _health(records, problems)),
+            ("Architecture parameters over time", figures.alphas_heat_map(records, config.network)),
+        ]
+    sections.append(
         (
             "On held-out images",
             '<p class="note">With the weights it has from the search; retraining improves on them. '
-            "These images chose the alphas.</p>" + _pictures(derainer, held_out),
-        ),
-    ]
+            "These images chose the architecture.</p>" + _pictures(derainer, held_out),
+        )
+    )
     _write(workdir, "Search", config, sections)
 
 
@@ -113,7 +119,7 @@ def write_searches_report(
     _write(workdir, f"{len(rows)} searches", config, agreement.sections(rows, genotypes, config.network))
 
 
-def _health(records: figures.Records, config: SearchConfig, problems: list[str]) -> str:
+def _health(records: figures.Records, problems: list[str]) -> str:
     """What the search's measures are and were, and what they mean."""
     verdict = problems or ["Nothing to complain of: choices are spread, moved, and settled."]
     shares = tuple(name for name in records[-1] if name.startswith("share/"))
@@ -129,14 +135,14 @@ def _pictures(derainer: Derainer, pairs: Pairs) -> str:
     """Rainy, restored and clean side by side, for images spread over the set."""
     parts = []
     for index in np.unique(np.linspace(0, len(pairs) - 1, PICTURES).round().astype(int)):
-        rainy, clean = (_centre(image) for image in pairs.rainy_clean(int(index)))
+        rainy, clean = pairs.rainy_clean(int(index))
         restored = derainer(rainy)
         before, after = (score(image, clean, ("y-matlab",))["y-matlab"] for image in (rainy, restored))
         caption = (
             f"{html.escape(pairs[int(index)].name)}: rainy {before['psnr']:.2f} dB, restored {after['psnr']:.2f} dB "
             "(y-matlab), clean"
         )
-        picture = _inline(figures.mosaic([rainy, restored, clean]))
+        picture = _inline(figures.mosaic([_centre(image) for image in (rainy, restored, clean)]))
         parts.append(f'<figure><img alt="{caption}" src="{picture}"><figcaption>{caption}</figcaption></figure>')
     return "".join(parts)
 
@@ -155,6 +161,13 @@ def _inline(image: np.ndarray) -> str:
 def _write(workdir: Workdir, kind: str, config: TrainingConfig, sections: list[tuple[str, str]]) -> None:
     options = json.loads((workdir.folder / "config.json").read_text())
     options = {name: value for name, value in options.items() if name not in ("blocks", "images")}
+    if isinstance(config, SearchesConfig):
+        options["seeds"] = config.seeds
+        if config.cost_weights:
+            del options["cost_weight"]
+            options["cost_weights"] = config.cost_weights
+    records = workdir.records()
+    early = f"{records[-1]['step']} of " if records and records[-1]["step"] < config.steps else ""
     rows = "".join(
         f"<tr><td>{html.escape(name)}</td><td>{html.escape(json.dumps(value))}</td></tr>"
         for name, value in options.items()
@@ -164,7 +177,7 @@ def _write(workdir: Workdir, kind: str, config: TrainingConfig, sections: list[t
         '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
         f"<title>{kind}: {html.escape(config.preset)}</title><style>{STYLE}</style><h1>{kind}</h1>"
         f"<p>Preset <b>{html.escape(config.preset)}</b>, data <b>{html.escape(config.data)}</b>, "
-        f"seed {config.seed}, {config.steps} steps.</p>"
+        f"seed {config.seed}, {early}{config.steps} steps.</p>"
         f"{body}<section><h2>Configuration</h2><table>{rows}</table></section></html>\n"
     )
     # Names of images need not be UTF-8.

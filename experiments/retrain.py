@@ -317,7 +317,12 @@ def main() -> None:
         if command.peek("--data", args) is None and not helping:
             raise InputError("--data is required with --initial-model: what it is to be trained on")
         origin = initial.training
-    default = retrain_preset(preset or origin.get("preset") or "tiny")
+    default = retrain_preset(preset or origin.get("preset", "tiny"))
+    if preset is None and origin.get("preset", "tiny") != default.preset:
+        raise InputError(
+            f"{further if path is None else path} was made with preset {shown(origin['preset'])}, which is not known: "
+            "give --preset"
+        )
     if initial is not None:
         default = dataclasses.replace(default, network=initial.config, patch=initial.pool_window)
     if path is not None:

@@ -16,7 +16,7 @@ import numpy as np
 import optax
 
 from autoderain_jax.candidates import candidate, counting_device
-from autoderain_jax.cost import PRICES, macs, network_macs, relative_cost
+from autoderain_jax.cost import PRICES, network_macs, relative_cost
 from autoderain_jax.derainer import Derainer
 from autoderain_jax.errors import InputError
 from autoderain_jax.files import replace_file
@@ -129,8 +129,12 @@ class Found(NamedTuple):
     held_out: Pairs
 
 
-def search(config: SearchConfig) -> Found:
+def search(config: SearchConfig, prices: Rows | None = None) -> Found:
     """Runs or resumes a search; see ``SearchConfig``.
+
+    Args:
+      config: the search.
+      prices: of all options, where they were measured before.
 
     Raises:
       InputError: something is wrong with the configuration, the data or the folder.
@@ -148,7 +152,7 @@ def search(config: SearchConfig) -> Found:
         f"{config.steps} steps of {config.algorithm}{layout.words}"
     )
     choices = open_choices(config.network)
-    prices = workdir.keep("prices.json", lambda: PRICES[config.cost](config.network, config.patch), choices)
+    prices = _kept_prices(workdir, config, prices)
     built = build(config, prices, layout)
     run = _Run(built, config, {"train": train, "held_out": held_out}, layout)
     state = workdir.train(
@@ -161,7 +165,7 @@ def search(config: SearchConfig) -> Found:
         finished=(lambda records: health.settled(records, config.early_stop)) if config.early_stop else None,
         batch_of=run.batch_of,
     )
-    genotype = derive(choices, run.preferred(state), _origin(config))
+    genotype = derive(choices, run.preferred(state), _origin(config, int(local(state.step))))
     derainer = Derainer(
         Model(config.network, genotype, inherit(local(state.params), genotype), config.patch), scales=AS_IT_IS
     )
@@ -195,15 +199,17 @@ def searches(config: SearchesConfig) -> None:
     # What the table of all needs is missed now rather than when they are done.
     counting_device()
     workdir = Workdir(config.workdir, config, "searches")
+    # Measured again, those of time would be others.
+    prices = _kept_prices(workdir, config)
     weights = config.cost_weights or (config.cost_weight,)
     rows, genotypes = [], []
     for weight, seed in itertools.product(weights, range(config.seed, config.seed + config.seeds)):
         folder = workdir.folder / f"cost-{weight:g}-seed-{seed}"
         workdir.console.print(f"== cost weight {weight:g}, seed {seed}")
         one = SearchConfig(**{**plain, "workdir": folder, "cost_weight": weight, "seed": seed})
-        genotypes.append((found := search(one)).genotype)
+        genotypes.append((found := search(one, prices)).genotype)
         rows.append(
-            {"seed": seed, "cost_weight": weight, **_summary(config, found), "genotype": str(folder / GENOTYPE)}
+            {"seed": seed, "cost_weight": weight, **_summary(config, found, prices), "genotype": str(folder / GENOTYPE)}
         )
     if not workdir.writes:
         return
@@ -238,25 +244,31 @@ def _next(config: SearchConfig, folder: Path | str) -> str:
     return command.next_step("retrain", *files, *changed, *rain, *imports)
 
 
-def _summary(config: SearchConfig, found: Found) -> dict[str, Any]:
+def _kept_prices(workdir: Workdir, config: SearchConfig, prices: Rows | None = None) -> Rows:
+    """The prices of all options, which are the same when a run goes on."""
+    choices = open_choices(config.network)
+    return workdir.keep("prices.json", lambda: prices or PRICES[config.cost](config.network, config.patch), choices)
+
+
+def _summary(config: SearchConfig, found: Found, prices: Rows) -> dict[str, Any]:
     """What a search's row tells of the network that it found."""
     gates = one_hot_gates(open_choices(config.network), found.genotype)
     return {
-        "cost": float(relative_cost(gates, macs(config.network, config.patch))),
+        "cost": float(relative_cost(gates, prices)),
         "macs_per_pixel": network_macs(config.network, found.genotype.choices),
         "parameters": found.derainer.model.parameters,
         "held_out_psnr": held_out_psnr(found.derainer, found.held_out),
     }
 
 
-def _origin(config: SearchConfig) -> dict[str, Any]:
+def _origin(config: SearchConfig, steps: int) -> dict[str, Any]:
     return {
         "algorithm": config.algorithm,
         "preset": config.preset,
         "data": config.data,
         **({"data_root": str(config.data_root)} if config.data_root else {}),
         "seed": config.seed,
-        "steps": config.steps,
+        "steps": steps,
         "network": json.loads(json.dumps(dataclasses.asdict(config.network))),
     }
 
@@ -302,7 +314,9 @@ class _Run:
         return self._search.step(state, self._whole(parts["train"]), self._whole(parts["held_out"]), rng)
 
     def record(self, state: SearchState) -> dict[str, Any]:
-        """Alphas, as rows that sum to one, and the search's health, as JSON values."""
+        """Alphas, as rows that sum to one, and the search's health, as JSON values; nothing if it has no alphas."""
+        if self._config.algorithm == "random":
+            return {}
         alphas, shares, flips = local((state.alphas, state.shares, state.flips))
         preference = local(self._config.built_algorithm.preference(alphas))
         return {

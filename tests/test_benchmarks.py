@@ -55,7 +55,7 @@ def test_memory_tells_mdarts_from_darts_and_states_the_bank(capsys, tmp_path):
 
 
 def test_speed_runs_every_step_in_turn(capsys):
-    rows = speed(SpeedConfig(algorithms=("random",), batches=(2,), rounds=3, json=True))
+    rows = speed(SpeedConfig(algorithms=("random",), batches=(2,), rounds=6, json=True))
     assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == rows
     assert [(row["algorithm"], row["step"], row["batch"]) for row in rows] == [
         ("single", "weights", 8),
@@ -87,6 +87,8 @@ def test_ratio_is_the_median_over_rounds_with_its_interval():
     assert interval["median"] == pytest.approx(1.12)
     assert interval["low"] == pytest.approx(1.07)
     assert interval["high"] == pytest.approx(1.17)
+    assert ratio(measured[:6], base[:6]) == pytest.approx({"median": 1.025, "low": 1.0, "high": 1.05})
+    assert ratio(measured[:5], base[:5]) == {"median": 1.02, "low": None, "high": None}
 
 
 def test_senseless_options_are_named(tmp_path):

@@ -75,6 +75,8 @@ def by_seed(rows, contender, seed):
 def test_senseless_options_are_named(tmp_path):
     with pytest.raises(InputError, match="--seeds must be at least 1, not 0"):
         compare(CompareConfig(workdir=tmp_path, seeds=0))
+    with pytest.raises(InputError, match="--cost-weight must not be negative, not nan"):
+        compare(CompareConfig(workdir=tmp_path, cost_weight=float("nan")))
     with pytest.raises(InputError, match="--contenders names one twice"):
         compare(CompareConfig(workdir=tmp_path, contenders=("mdarts", "mdarts")))
     with pytest.raises(InputError, match="data synthetic has no part 'val'; it has train, test"):

@@ -57,8 +57,15 @@ def test_a_model_of_candidates_without_weights_round_trips(network_config, tmp_p
         assert loaded.id == model.id
         image = np.random.RandomState(0).randint(256, size=(21, 18, 3)).astype(np.uint8)
         np.testing.assert_array_equal(Derainer(loaded)(image), Derainer(model)(image))
+        # One that uses none of it does not need it.
+        network = DerainNet(config, uniform(config, "conv3x3").choices)
+        params = jax.jit(network.init)(jax.random.key(0), jnp.zeros((1, 16, 16, 3)))["params"]
+        Model(config, uniform(config, "conv3x3"), params, 16).save(tmp_path / "without")
     finally:
         del CANDIDATES["pool3x3"]
+    assert Derainer.from_pretrained(tmp_path / "without")(image).shape == image.shape
+    with pytest.raises(InputError, match=r"unknown candidate 'pool3x3'.*needs --imports"):
+        Model.load(tmp_path)
 
 
 @pytest.mark.parametrize(

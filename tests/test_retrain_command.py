@@ -164,6 +164,7 @@ def test_retrain_refuses_bad_genotypes(genotype, retrain_config, data_folder, tm
         text.replace('"version": 1', '"version": 9'): "genotype version 9",
         text.replace(genotype.blocks["encoder0_block0"]["conv_a"], "conv8x8"): "unknown candidate 'conv8x8'",
         text.replace("encoder0_block0", "encoder5_block0"): "does not fit a network",
+        text.replace('"origin": {', '"origin": {"preset": "smal"'): "made with preset 'smal', which is not known",
     }
     for content, sentence in faults.items():
         retrain_config.genotype.write_text(content)

@@ -79,6 +79,13 @@ def test_other_algorithms_search_too(search_config, network_config, algorithm):
     assert genotype.origin["algorithm"] == algorithm
     genotype.check_fits(search_config.network)
     records = [json.loads(line) for line in (search_config.workdir / "metrics.jsonl").read_text().splitlines()]
+    report = (search_config.workdir / "report.html").read_text()
+    if algorithm == "random":
+        # Which has none.
+        assert records[-1].keys() == {"step", "train_loss"}
+        assert ("Health" in report, report.count("<svg")) == (False, 2)
+        return
+    assert ("Health" in report, report.count("<svg")) == (True, 5)
     for row in records[-1]["alphas"]["encoder0_block0"].values():
         assert sum(row) == pytest.approx(1.0, abs=1e-4)
 
@@ -119,6 +126,9 @@ def test_search_stops_early_and_stays_stopped(search_config, capfd):
     stopped = json.loads(metrics.splitlines()[-1])["step"]
     assert stopped < 40
     assert f"finished early, at step {stopped} of 40" in capfd.readouterr().out
+    assert Genotype.load(config.workdir / "genotype.json").origin["steps"] == stopped
+    report = (config.workdir / "report.html").read_text()
+    assert f"seed 3, {stopped} of 40 steps." in report
     (config.workdir / "genotype.json").unlink()
     search.search(config)
     assert (config.workdir / "metrics.jsonl").read_text() == metrics

@@ -2,11 +2,16 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
 
 from autoderain_jax import Genotype
+from autoderain_jax.cost import PRICES
 from autoderain_jax.genotype import uniform
+from autoderain_jax.network import open_choices
 from experiments import agreement, search
 from experiments.config import SearchesConfig
 from tests.running import run
@@ -50,16 +55,42 @@ def test_seeds_make_searches_whose_agreement_is_reported(searches_config):
     assert len(list(config.workdir.glob("events.out.tfevents.*"))) == 1
 
 
+def test_latency_is_measured_once_for_all_searches(searches_config, monkeypatch):
+    measured = []
+
+    def latency(network, patch):
+        del patch
+        measured.append(network)
+        return jax.tree.map(lambda options: np.arange(1.0, 1.0 + len(options)), open_choices(network), is_leaf=is_row)
+
+    monkeypatch.setitem(PRICES, "latency", latency)
+    search.searches(dataclasses.replace(searches_config, seeds=2, cost="latency"))
+    assert len(measured) == 1
+    kept = {path.read_text() for path in searches_config.workdir.rglob("prices.json")}
+    assert len(kept) == 1
+
+
+def is_row(node):
+    return isinstance(node, tuple)
+
+
 def test_cost_weights_make_a_front_of_sizes(searches_config, monkeypatch, capfd):
     options = ("--preset", "tiny", "--data", searches_config.data, "--workdir", searches_config.workdir)
     options += ("--steps", 30, "--batch", 2, "--patch", 16, "--network.width", 6, "--alphas-learning-rate", 0.1)
     options += ("--network.candidates", "conv5x5", "separable3x3", "--cost-weights", 0, 1e3)
+    options += ("--cost", "params")
     code, out, _ = run(monkeypatch, capfd, search, *options)
     assert code == 0
+    report = (searches_config.workdir / "report.html").read_text()
+    assert "<tr><td>cost_weights</td><td>[0.0, 1000.0]</td></tr>" in report
+    assert "<td>cost_weight</td>" not in report
     rows = json.loads((searches_config.workdir / "searches.json").read_text())
     assert [row["cost_weight"] for row in rows] == [0.0, 1000.0]
     assert rows[1]["macs_per_pixel"] < rows[0]["macs_per_pixel"]
     assert rows[1]["parameters"] < rows[0]["parameters"]
+    for row in rows:
+        own = Path(row["genotype"]).parent / "report.html"
+        assert f"its choices cost {row['cost']:.0%} of the dearest ones' (params)" in own.read_text()
     assert "MACs/pixel" in out
     assert not (searches_config.workdir / "genotype.json").exists()
 
@@ -69,7 +100,9 @@ def test_cost_weights_make_a_front_of_sizes(searches_config, monkeypatch, capfd)
     [
         (("--seeds", 0), "--seeds must be at least 1"),
         (("--cost-weights", -1.0), "--cost-weights must not be negative"),
-        (("--cost-weights", 1.0, 1.0), "--cost-weights names one twice"),
+        (("--cost-weights", 1.0, 1.0000001), "--cost-weights names one twice"),
+        (("--cost-weight", 5e-3, "--cost-weights", 1.0), "give either --cost-weight or --cost-weights"),
+        (("--seed", 2**32 - 1, "--seeds", 2), "--seed 4294967295 and the 2 --seeds must all be in"),
     ],
 )
 def test_senseless_options_are_named(monkeypatch, capfd, options, sentence):

@@ -60,6 +60,8 @@ class PipelineConfig:
 
     def check(self) -> None:
         """Raises ``InputError`` naming the first option whose value makes no sense."""
+        if not self.presets:
+            raise InputError("--presets names none")
         for name in ("seconds", "rounds", "batches"):
             if not 0 < getattr(self, name) < math.inf:
                 raise InputError(f"--{name} must be positive, not {getattr(self, name)}")
@@ -143,9 +145,10 @@ class _Step:
         return loss
 
 
-def _overhead(measured: dict[str, list[float]]) -> dict[str, float]:
+def _overhead(measured: dict[str, list[float]]) -> dict[str, float | None]:
     """Share by which fed steps take longer, as ``ratio`` gives it."""
-    return {name: value - 1.0 for name, value in ratio(measured["fed"], measured["fixed"]).items()}
+    ratios = ratio(measured["fed"], measured["fixed"])
+    return {name: None if value is None else value - 1.0 for name, value in ratios.items()}
 
 
 def _growth(stream: Iterator, cut: Callable, count: int) -> float | None:
@@ -165,13 +168,14 @@ def _table(rows: list[dict[str, Any]]) -> Table:
     table = Table("preset", "stream", "patches/s", "needed", "share of step", "cost beside it", "memory")
     for row in rows:
         cost, growth = row["overhead"], row["memory_growth_mb"]
+        interval = f" ({cost['low']:+.1%}, {cost['high']:+.1%})" if cost and cost["low"] is not None else ""
         table.add_row(
             row["preset"],
             row["stream"],
             f"{row['patches_per_second']:,.0f}",
             f"{row['consumed_per_second']:.3g}",
             f"{1 / row['ratio_to_consumed']:.2%}",
-            f"{cost['median']:+.1%} ({cost['low']:+.1%}, {cost['high']:+.1%})" if cost else "",
+            f"{cost['median']:+.1%}{interval}" if cost else "",
             f"{growth:+.1f} MB" if growth is not None else "",
         )
     return table

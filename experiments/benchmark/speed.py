@@ -21,7 +21,7 @@ class SpeedConfig(StepsConfig):
     """Time of each step of a search beside the training step of a single model, run in turn.
 
     The single model has the largest candidate and SE everywhere. Ratios are medians over rounds with their 95%
-    intervals; times of one run are comparable, those of different runs hardly.
+    intervals, where there are six rounds or more; times of one run are comparable, those of different runs hardly.
     """
 
     rounds: int = 15
@@ -81,6 +81,6 @@ def _table(rows: list[dict[str, Any]]) -> Table:
             row["step"],
             f"{row['seconds']:.4g}",
             f"{row['ratio_to_single']:.3f}",
-            f"{row['ratio_low']:.3f} to {row['ratio_high']:.3f}",
+            "" if row["ratio_low"] is None else f"{row['ratio_low']:.3f} to {row['ratio_high']:.3f}",
         )
     return table

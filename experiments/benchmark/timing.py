@@ -15,6 +15,8 @@ import jax.numpy as jnp
 
 QUEUED = 10
 """Actions begun on an accelerator before any is waited for, as in training: beginning one takes the host time, too."""
+FEWEST_ROUNDS = 6
+"""Whose smallest and largest value have the median between them with 95%: five have it with 94%."""
 TRACED = 3
 """Actions in a trace."""
 
@@ -75,9 +77,14 @@ def in_turn(
     return measured
 
 
-def ratio(measured: Sequence[float], base: Sequence[float]) -> dict[str, float]:
-    """Ratio to a base measured in the same rounds: the median, and its 95% interval by order statistics."""
+def ratio(measured: Sequence[float], base: Sequence[float]) -> dict[str, float | None]:
+    """Ratio to a base measured in the same rounds: the median, and its 95% interval by order statistics.
+
+    Fewer than ``FEWEST_ROUNDS`` tell of no interval, and ``low`` and ``high`` are None.
+    """
     ratios = sorted(a / b for a, b in zip(measured, base, strict=True))
     middle, reach = (len(ratios) - 1) / 2, 0.98 * math.sqrt(len(ratios))
+    if len(ratios) < FEWEST_ROUNDS:
+        return {"median": statistics.median(ratios), "low": None, "high": None}
     low, high = max(0, math.floor(middle - reach)), min(len(ratios) - 1, math.ceil(middle + reach))
     return {"median": statistics.median(ratios), "low": ratios[low], "high": ratios[high]}

@@ -45,12 +45,14 @@ class Player:
 
         schedule = optax.cosine_decay_schedule(config.learning_rate, config.steps, alpha=0.1)
         rate = config.alphas_learning_rate
+        relaxed = algorithm.relaxed if config.relaxed is None else config.relaxed
         return algorithm.build(
             loss_on,
             optax.adam(schedule),
             algorithm.optimiser(algorithm.learning_rate if rate is None else rate),
             lambda gates: config.cost_weight * sum(row["conv"] @ prices for row in gates.values()),
-            round(config.steps * ((algorithm.relaxed or 0.0) if config.relaxed is None else config.relaxed)),
+            # None would be another way: alphas that move although gates are binary.
+            max(1, round(relaxed * config.steps)) if relaxed else 0,
             leaning_alphas(
                 gates_of([0] * config.layers),
                 (algorithm.head_start or 0.0) if config.head_start is None else config.head_start,
