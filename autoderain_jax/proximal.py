@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.flatten_util import ravel_pytree
 
 PyTree = Any
 
@@ -64,12 +65,46 @@ def prox_pull(tree: PyTree, strength: jax.Array | float) -> PyTree:
 def centre_rows() -> optax.GradientTransformation:
     """Subtracts the mean of every row of the updates: what remains is the part along the simplex.
 
-    Put before a transform that normalises each element, such as Adam, which would otherwise see little but the part
-    that the row's gates share.
+    Put before a transform that normalises, such as Adam, which would otherwise see little but the part that the row's
+    gates share.
     """
     return optax.stateless(
         lambda updates, params: jax.tree.map(lambda rows: rows - rows.mean(-1, keepdims=True), updates)
     )
+
+
+def scale_by_mixed_adam(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-12) -> optax.GradientTransformation:
+    r"""Adam that divides by the mean of two sizes, an element's own and that of all elements together.
+
+    Adam (Kingma and Ba, ICLR 2015) divides by the first alone, so that all elements move alike. Of alphas, those of a
+    choice that hardly matters yet are then moved as fast as any, by chance and by the least price; here they stay
+    nearly where they are. Divided by the second alone, as in AdaGrad-Norm (Ward et al., ICML 2019), those that matter
+    somewhat less than others would fall behind. The mean is ours:
+
+    .. math::
+
+      u = \frac{2\,\hat{m}}{\sqrt{\hat{v}} + \sqrt{\mathrm{mean}(\hat{v})} + \epsilon}.
+
+    Args:
+      b1, b2: decays of the running means of updates and of their squares, both corrected for their start at zero.
+      eps: added to the sizes.
+    """
+
+    def init_fn(params: PyTree) -> optax.ScaleByAdamState:
+        mean, square = (jax.tree.map(jnp.zeros_like, params) for _ in range(2))
+        return optax.ScaleByAdamState(jnp.zeros((), jnp.int32), mean, square)
+
+    def update_fn(updates, state, params=None):
+        del params
+        count = state.count + 1
+        mean = jax.tree.map(lambda m, u: b1 * m + (1.0 - b1) * u, state.mu, updates)
+        square = jax.tree.map(lambda v, u: b2 * v + (1.0 - b2) * u**2, state.nu, updates)
+        own = jax.tree.map(lambda v: jnp.sqrt(v / (1.0 - b2**count)), square)
+        of_all = jnp.sqrt(jnp.square(ravel_pytree(own)[0]).mean())
+        scaled = jax.tree.map(lambda m, size: 2.0 * m / (1.0 - b1**count) / (size + of_all + eps), mean, own)
+        return scaled, optax.ScaleByAdamState(count, mean, square)
+
+    return optax.GradientTransformation(init_fn, update_fn)
 
 
 class ProximalState(NamedTuple):
@@ -131,13 +166,16 @@ def proximal(mode: str = "lazy", pull: optax.ScalarOrSchedule = 0.0) -> optax.Gr
 def proximal_gradient(
     learning_rate: optax.ScalarOrSchedule, mode: str = "lazy", pull: optax.ScalarOrSchedule = 0.0
 ) -> optax.GradientTransformationExtraArgs:
-    """The optimiser of the architecture parameters: Adam along the simplex, then ``proximal``.
+    """The optimiser of the architecture parameters: mixed Adam along the simplex, then ``proximal``.
 
     Args:
-      learning_rate: of Adam; an alpha moves by at most about this much a step.
+      learning_rate: an alpha moves by at most about this much a step where its gradient is as large as those of all are
+        in the mean square, at most twice as fast where it is larger, and ever less where it is smaller.
       mode, pull: as for ``proximal``.
     """
-    return optax.chain(centre_rows(), optax.adam(learning_rate), proximal(mode, pull))
+    return optax.chain(
+        centre_rows(), scale_by_mixed_adam(), optax.scale_by_learning_rate(learning_rate), proximal(mode, pull)
+    )
 
 
 def box_gradient(learning_rate: optax.ScalarOrSchedule) -> optax.GradientTransformation:

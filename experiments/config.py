@@ -130,7 +130,7 @@ class SearchConfig(TrainingConfig):
     """Of mdarts: how far alphas begin on the way from level to the network made by hand, the first candidate everywhere
     with SE, which is kept where data do not speak against it. Default: 0.4."""
     alphas_learning_rate: float | None = None
-    """Of Adam on the architecture parameters. Default: the algorithm's, 6e-3 for mdarts, whose alphas lie in [0, 1]."""
+    """Of the architecture parameters. Default: the algorithm's, 6e-3 for mdarts, whose alphas lie in [0, 1]."""
     mode: Literal["lazy", "eager"] = "lazy"
     """Proximal gradient: lazy (alphas projected on the simplex) or eager (also pulled toward one-hot, ever more
     strongly)."""

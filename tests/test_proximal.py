@@ -5,7 +5,14 @@ import numpy as np
 import optax
 import pytest
 
-from autoderain_jax.proximal import prox_one_hot, prox_pull, prox_simplex, proximal, proximal_gradient
+from autoderain_jax.proximal import (
+    prox_one_hot,
+    prox_pull,
+    prox_simplex,
+    proximal,
+    proximal_gradient,
+    scale_by_mixed_adam,
+)
 from autoderain_jax.search_space import initial_alphas
 
 
@@ -83,8 +90,39 @@ def test_optimiser_ignores_what_the_gates_of_a_row_share():
             point = optax.apply_updates(point, updates)
         outcomes.append(point)
     chex.assert_trees_all_close(*outcomes, rtol=1e-4)
-    # Adam's constant steps: 0.01 down, none, 0.01 up.
-    chex.assert_trees_all_close(outcomes[0]["a"], jnp.array([1 / 3 - 0.05, 1 / 3, 1 / 3 + 0.05]), rtol=1e-4)
+    # Constant steps: down, none, up.
+    far = 0.05 * 2 / (1 + (2 / 3) ** 0.5)
+    chex.assert_trees_all_close(outcomes[0]["a"], jnp.array([1 / 3 - far, 1 / 3, 1 / 3 + far]), rtol=1e-4)
+
+
+def test_mixed_adam_by_hand():
+    transform = scale_by_mixed_adam(b1=0.5, b2=0.75)
+    state = transform.init({"a": jnp.zeros(2), "b": jnp.zeros(2)})
+    # After the second, means weigh 1/3 and 2/3, squares 3/7 and 4/7.
+    updates, state = transform.update({"a": jnp.array([4.0, 0.0]), "b": jnp.zeros(2)}, state)
+    chex.assert_trees_all_close(updates, {"a": jnp.array([2 * 4 / (4 + 2), 0.0]), "b": jnp.zeros(2)}, rtol=1e-5)
+    updates, state = transform.update({"a": jnp.array([4.0, 7.0]), "b": jnp.zeros(2)}, state)
+    sizes = np.array([4.0, 28**0.5])
+    of_all = np.sqrt((sizes**2).sum() / 4)
+    expected = {"a": 2 * np.array([4.0, 14 / 3]) / (sizes + of_all), "b": np.zeros(2)}
+    chex.assert_trees_all_close(updates, jax.tree.map(jnp.float32, expected), rtol=1e-5)
+
+
+def test_choices_that_hardly_matter_stay_beside_others():
+    """Under Adam both move alike."""
+    alphas = {"decisive": jnp.array([0.5, 0.5]), "idle": jnp.array([0.5, 0.5])}
+    moved = {}
+    for name, optimiser in {"ours": proximal_gradient(0.01), "adam": optax.adam(0.01)}.items():
+        state, point = optimiser.init(alphas), alphas
+        for _ in range(10):
+            grads = {"decisive": jnp.array([1.0, -1.0]), "idle": jnp.array([0.01, -0.01])}
+            updates, state = optimiser.update(grads, state, point)
+            point = optax.apply_updates(point, updates)
+        moved[name] = {row: float(point[row][1] - 0.5) for row in alphas}
+    assert moved["adam"] == pytest.approx({"decisive": 0.1, "idle": 0.1}, rel=1e-3)
+    of_all = 0.5**0.5
+    expected = {"decisive": 0.2 / (1 + of_all), "idle": 0.002 / (0.01 + of_all)}
+    assert moved["ours"] == pytest.approx(expected, rel=1e-3)
 
 
 @pytest.mark.parametrize("mode", ["lazy", "eager"])
