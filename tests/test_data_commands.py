@@ -87,7 +87,7 @@ def test_synthetic_rain_is_added_to_training_and_held_out_images(search_config):
 def test_pipeline_benchmark_prints_a_json_line_for_each_stream(data_folder, monkeypatch, capfd):
     for pair in (data_folder / "train").rglob("*.png"):
         Image.open(pair).resize((70, 70)).save(pair)
-    options = ("--presets", "tiny", "--data", data_folder, "--seconds", 0.01, "--rounds", 2, "--batches", 20, "--json")
+    options = ("--presets", "tiny", "--data", data_folder, "--seconds", 0.01, "--rounds", 6, "--batches", 20, "--json")
     code, out, _ = run(monkeypatch, capfd, benchmark, "pipeline", *options)
     assert code == 0
     rows = [json.loads(line) for line in out.splitlines()]
