@@ -102,7 +102,7 @@ class Checkpoints:
             self._failed = True
             raise InputError(
                 f"cannot save the checkpoint of step {step} in {self._folder}, where those before are kept: "
-                f"{' '.join(str(error).split())[:200]}"
+                f"{in_short(error)}"
             ) from None
 
     def restore(self, like: PyTree, warn: Callable[[str], None] = lambda sentence: None) -> tuple[int, PyTree] | None:

@@ -16,7 +16,6 @@ import numpy as np
 from PIL import Image
 
 from autoderain_jax.blocks import Extent
-from autoderain_jax.candidates import candidate
 from autoderain_jax.model import Model
 from autoderain_jax.network import DerainNet
 from autoderain_jax.orientation import upright, upright_size
@@ -36,9 +35,8 @@ class Derainer:
     """Removes rain from images of any size, in tiles where they would take too much memory.
 
     Programs are compiled for few sizes, see ``sizes``, and images of others run in larger ones: the result is the same
-    but for rounding. A list of images takes fewer than one after the other do, unless ``expect`` was told of these. So
-    it is in tiles that are four times as large as the network looks far; smaller ones overlap by
-    a quarter.
+    but for rounding. So it is in tiles that are four times as large as the network looks far; smaller ones overlap by a
+    quarter. A long list of images takes fewer programs than one after the other do, unless ``expect`` was told.
 
     Example:
       derainer = Derainer.from_pretrained()
@@ -86,14 +84,13 @@ class Derainer:
         # What is restored takes the place of the image.
         self._restore = jax.jit(lambda *args: _restore(network, *args), donate_argnums=1)
         self._sizes = _sizes(model)
-        # Only inside of linear choices it is known what to clear.
-        rows = model.genotype.blocks.values()
-        self._clears = all(candidate(row[name]).linear for row in rows for name in ("conv_a", "conv_b"))
         self.programs: set[Size] = set()
         self.first_runs = 0.0
         self._tried: Size = (0, 0)
         self._variables = jax.device_put({"params": model.params})
         self._reach = reach(model.config, model.genotype, model.pool_window)
+        # Only inside of linear choices, whose reach is known, it is known what to clear.
+        self._clears = self._reach is not None
         self._grid = grid(model.config, model.pool_window)
         self._tile = tile_side(largest_tile(model.config, memory_limit() if memory is None else memory), self._grid)
 
@@ -116,7 +113,7 @@ class Derainer:
         """The same network with other weights; what is compiled stays compiled."""
         other = copy.copy(self)
         other.model = dataclasses.replace(self.model, params=params)
-        other._variables = {"params": params}
+        other._variables = jax.device_put({"params": params})
         # What is restored must not depend on what was before.
         other._sizes = _sizes(self.model)
         return other

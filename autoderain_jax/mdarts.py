@@ -2,13 +2,14 @@
 
 One step of the search, on a batch held out for the alphas and a batch for the weights:
 
-    alphas = prox(alphas - lr * inner(d/dgates [L_held_out(params, gates) + cost(gates)]))     at gates of the alphas
+    alphas = prox(alphas - lr * scaled(d/dgates [L_held_out(params, gates) + cost(gates)]))     at gates of the alphas
     params = params - optimiser(d/dparams L_train(params, gates))                           at gates of the new alphas
 
-where ``prox`` projects on the simplex. First the gates are *relaxed*: they are the alphas themselves. Kernel space
-folds such a mixture into one convolution as it does a single path, and the projection takes rows toward a corner, a
-single path, by itself. Then the gates are *binary*, ``prox_one_hot(alphas)``: the masks select a single path, the
-weights adapt to it, and the alphas stay, as at a corner their gradient always finds the grass greener elsewhere.
+where ``prox`` projects on the simplex, and ``scaled`` is what ``proximal.scale_by_mixed_adam`` makes of the centred
+gradient. First the gates are *relaxed*: they are the alphas themselves. Kernel space folds such a mixture into one
+convolution as it does a single path, and the projection takes rows toward a corner, a single path, by itself. Then the
+gates are *binary*, ``prox_one_hot(alphas)``: the masks select a single path, the weights adapt to it, and the alphas
+stay, as at a corner their gradient always finds the grass greener elsewhere.
 
 The step is ours, after NASP (Yao et al., AAAI 2020) and ProxQuant (Bai et al., ICLR 2019); the paper's abstract says no
 more than "proximal gradient" and "in the spirit of binary-network training". Binary from the start, the search would

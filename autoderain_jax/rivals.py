@@ -204,6 +204,16 @@ class Algorithm(NamedTuple):
         """Whether its steps are a plain network's, between small ones: MDARTS with shared kernels."""
         return self.relaxed is not None and self.supernet == Supernet()
 
+    def relaxed_steps(self, asked: float | None, steps: int) -> int:
+        """In how many of so many steps gates are relaxed; 0 for algorithms that do not know this."""
+        relaxed = self.relaxed if asked is None else asked
+        # None would be another way: alphas that move although gates are binary.
+        return max(1, round(relaxed * steps)) if relaxed else 0
+
+    def head_start_of(self, asked: float | None) -> float:
+        """How far alphas begin on the way from level to the network made by hand."""
+        return (self.head_start or 0.0) if asked is None else asked
+
     def with_kernels(self, kernels: KernelKind | None) -> Algorithm:
         """The same with shared kernels or weights of their own; None leaves it as it is."""
         if kernels is None:

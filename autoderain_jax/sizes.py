@@ -45,36 +45,46 @@ class Sizes:
     def plan(self, sizes: Iterable[Size], most: int) -> None:
         """Says which images are to come, in any order: programs are then chosen for all of them together.
 
-        At first each size has its own program. Then those two become one, as high and as wide as either, that waste the
-        least by it, as long as a program costs more and there are more than ``FIRST``.
+        At first each size has its own program. Then, as long as a program costs more than is wasted, what wastes the
+        least is done: a size goes into a program that there is, or two become one, as high and as wide as either, which
+        they do only while there are more than ``FIRST``. What was planned before stays so.
 
         Args:
           sizes: an image's each, multiples of the step.
           most: as for ``choose``.
         """
-        counts, step = Counter(sizes), self._step
-        coming = counts
+        counts = Counter(size for size in sizes if not self._has_plan(size, most))
+        coming, step = counts, self._step
         while len(coming) > MOST_PLANNED:
             coming, step = Counter(), 2 * step
             for (height, width), count in counts.items():
                 coming[-(-height // step) * step, -(-width // step) * step] += count
-        # What is compiled already costs nothing, neither to have nor to leave.
-        found = np.array([(*size, coming[size]) for size in sorted({*coming, *self._known})], np.int64).reshape(-1, 3)
-        while len(found) > FIRST:
-            sides = np.maximum(found[:, None, :2], found[None, :, :2])
-            spent = found.prod(1)
-            waste = sides.prod(-1) * (found[:, None, 2] + found[None, :, 2]) - spent[:, None] - spent[None, :]
-            allowed = (sides.prod(-1) <= most) & ~np.eye(len(found), dtype=bool)
+        # What is compiled or planned already costs nothing, neither to have nor to leave.
+        there = {*self._known, *self._planned.values()}
+        old = np.array(sorted(there), np.int64).reshape(-1, 2)
+        new = np.array([(*size, coming[size]) for size in sorted(coming)], np.int64).reshape(-1, 3)
+        while len(new):
+            programs = np.vstack([new[:, :2], old])
+            images = np.concatenate([new[:, 2], np.zeros(len(old), np.int64)])
+            sides = np.maximum(new[:, None, :2], programs[None])
+            pixels = sides.prod(-1)
+            waste = pixels * (new[:, None, 2] + images) - new.prod(1)[:, None] - programs.prod(1) * images
+            allowed = pixels <= most
+            allowed[:, : len(new)] &= ~np.eye(len(new), dtype=bool) & (len(programs) > FIRST)
+            allowed[:, len(new) :] &= (sides == programs).all(-1)[:, len(new) :]
             waste = np.where(allowed, waste, np.iinfo(np.int64).max)
             i, j = np.unravel_index(waste.argmin(), waste.shape)
-            if waste[i, j] > self._price * (len(found) - 1):
+            if waste[i, j] > self._price * (len(programs) - 1):
                 break
-            both = [*sides[i, j], found[i, 2] + found[j, 2]]
-            found = np.vstack([np.delete(found, [i, j], 0), both])
-        programs = {*((int(height), int(width)) for height, width, _ in found), *self._known}
+            joined = [(*sides[i, j], new[i, 2] + images[j])] if j < len(new) else []
+            new = np.vstack([np.delete(new, [i, j] if joined else i, 0), *joined])
+        for size in [(int(height), int(width)) for height, width, _ in new]:
+            there.add(size if len(old) < FIRST else self._for_all(size, most))
         for size in counts:
-            if fitting := _fitting(size, programs, most):
-                self._planned[size] = min(fitting, key=_pixels)
+            best = min(_fitting(size, there, most), key=_pixels, default=size)
+            # In one that is compiled the waste adds up, until it has come to the price of another.
+            if best not in self._known:
+                self._planned[size] = best
 
     def choose(self, size: Size, most: int) -> Size:
         """The size to run an image in: of a program that there is, or of one to be compiled now.
@@ -84,19 +94,20 @@ class Sizes:
           most: pixels that a program may have, unless the image itself has more.
         """
         most = max(most, _pixels(size))
-        planned = self._planned.get(size)
-        chosen = planned if planned and _pixels(planned) <= most else self._choose(size, most)
+        chosen = self._planned[size] if self._has_plan(size, most) else self._choose(size, most)
         self._known.add(chosen)
         return chosen
 
+    def _has_plan(self, size: Size, most: int) -> bool:
+        return size in self._planned and _pixels(self._planned[size]) <= most
+
     def _choose(self, size: Size, most: int) -> Size:
-        # Made to measure, or for all that are not much smaller.
-        options = [size, *[rounded for rounded in [tuple(map(self._round_up, size))] if _pixels(rounded) <= most]]
         fitting = _fitting(size, self._known, most)
         if not fitting:
-            return options[0] if len(self._known) < FIRST else self._for_all(options[-1], most)
+            return size if len(self._known) < FIRST else self._for_all(size, most)
         best = min(fitting, key=_pixels)
-        for option in options:
+        # Made to measure, or for all that are not much smaller.
+        for option in {size: None, self._rounded(size, most): None}:
             if _pixels(option) < _pixels(best):
                 self._wasted[option] += _pixels(best) - _pixels(option)
                 if self._wasted[option] > self._price * len(self._known):
@@ -105,9 +116,15 @@ class Sizes:
 
     def _for_all(self, size: Size, most: int) -> Size:
         """A size that nothing fits in, or one for all so far, where ten like it waste less than compiling takes."""
+        size = self._rounded(size, most)
         heights, widths = zip(size, *self._known, strict=True)
         cover = self._round_up(max(heights)), self._round_up(max(widths))
         return cover if _pixels(cover) <= most and 10 * (_pixels(cover) - _pixels(size)) <= self._price else size
+
+    def _rounded(self, size: Size, most: int) -> Size:
+        """A size for all that are not much smaller, or itself where memory allows no more."""
+        rounded = self._round_up(size[0]), self._round_up(size[1])
+        return rounded if _pixels(rounded) <= most else size
 
     def _round_up(self, side: int) -> int:
         """The least that is not smaller among the powers of two and the numbers half way between them."""

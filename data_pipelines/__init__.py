@@ -1,4 +1,4 @@
-"""Rainy/clean pairs in, batches out. TensorFlow is imported by ``stream`` and the TFDS builders alone."""
+"""Rainy/clean pairs in, batches out. ``quiet_tf`` alone imports TensorFlow, for streams and builders."""
 
 from __future__ import annotations
 

@@ -149,7 +149,6 @@ def _look_at(name: str, part: Part, step: Callable[[], None]) -> tuple[list[Look
 
     def look(files: PairFiles) -> Look | Finding:
         try:
-            files.size()
             return _look(files)
         except UnsuitableImage as error:
             return Finding("unsuitable", name, (files.name,), str(error), "convert both images of this pair alike")
@@ -284,7 +283,7 @@ def _scenes_of(label: str, part: Part, step: Callable[[], None]) -> list[tuple[s
     def look(files: PairFiles) -> Scene | None:
         try:
             return Scene(files.load()[..., 3:])
-        except (InputError, ValueError):
+        except InputError:
             return None
 
     unique = list({files.clean: files for files in part.files}.values())

@@ -17,8 +17,9 @@ from experiments import figures
 from experiments.events import Events
 
 Row = dict[str, Any]
-"""One search: ``seed``, ``cost_weight``, ``cost`` (share of the dearest choices' MACs), ``macs_per_pixel``,
-``parameters``, ``held_out_psnr`` (dB by y-matlab, with the weights of the search), ``genotype`` (its file)."""
+"""One search: ``seed``, ``cost_weight``, ``cost`` (share of what the dearest choices cost by ``--cost``),
+``macs_per_pixel``, ``parameters``, ``held_out_psnr`` (dB by y-matlab, with the weights of the search), ``genotype``
+(its file)."""
 
 
 def agreement(genotypes: Sequence[Genotype]) -> dict[str, dict[str, float]]:
@@ -40,19 +41,19 @@ def mean_agreement(genotypes: Sequence[Genotype]) -> float:
     return statistics.mean(share for row in agreement(genotypes).values() for share in row.values())
 
 
-def by_price(rows: Sequence[Row]) -> Iterator[tuple[float, list[Row]]]:
-    """The rows of each cost weight, in the order in which they come."""
+def by_price(rows: Sequence[Row], genotypes: Sequence[Genotype]) -> Iterator[tuple[float, list[Row], list[Genotype]]]:
+    """Each cost weight, in the order in which they come, with its rows and what was found."""
     for weight in dict.fromkeys(row["cost_weight"] for row in rows):
-        yield weight, [row for row in rows if row["cost_weight"] == weight]
+        places = [i for i, row in enumerate(rows) if row["cost_weight"] == weight]
+        yield weight, [rows[i] for i in places], [genotypes[i] for i in places]
 
 
 def table(rows: Sequence[Row], genotypes: Sequence[Genotype], config: NetworkConfig) -> Table:
     """A line for each price: sizes and scores over its seeds, and how far these agree."""
     result = Table("cost weight", "searches", "MACs/pixel", "parameters", "held-out PSNR", "agreement")
-    for weight, mine in by_price(rows):
+    for weight, mine, found in by_price(rows, genotypes):
         psnr = [row["held_out_psnr"] for row in mine]
         spread = f" ± {statistics.stdev(psnr):.2f}" if len(psnr) > 1 else ""
-        found = [genotypes[rows.index(row)] for row in mine]
         agreed = f"{mean_agreement(found):.2f} (chance {chance(config):.2f})" if len(found) > 1 else ""
         result.add_row(
             f"{weight:g}",
@@ -76,8 +77,7 @@ def write_events(folder: Path, rows: Sequence[Row], genotypes: Sequence[Genotype
         for i, row in enumerate(rows, 1):
             names = ("cost_weight", "cost", "macs_per_pixel", "parameters", "held_out_psnr")
             events.add(i, {f"searches/{name}": row[name] for name in names})
-        for _, mine in by_price(rows):
-            found = [genotypes[rows.index(row)] for row in mine]
+        for _, mine, found in by_price(rows, genotypes):
             if len(found) > 1:
                 events.add(rows.index(mine[-1]) + 1, {"searches/agreement": mean_agreement(found)})
 
@@ -98,8 +98,7 @@ def sections(rows: Sequence[Row], genotypes: Sequence[Genotype], config: Network
             figures.scatter([(r["macs_per_pixel"], r["held_out_psnr"], r["cost_weight"]) for r in rows]),
         ),
     ]
-    for weight, mine in by_price(rows):
-        found = [genotypes[rows.index(row)] for row in mine]
+    for weight, mine, found in by_price(rows, genotypes):
         if len(found) > 1:
             title = f"Agreement at cost weight {weight:g}: {mean_agreement(found):.2f}"
             parts.append((title, f"<p>By chance it would be {chance(config):.2f}.</p>{_choices(mine, found)}"))

@@ -178,15 +178,13 @@ class SearchConfig(TrainingConfig):
     def start(self) -> Rows:
         """The first alphas of mdarts."""
         hand_made = uniform(self.network, self.network.candidates[0])
-        own = self.built_algorithm.head_start if self.head_start is None else self.head_start
-        return leaning_alphas(one_hot_gates(open_choices(self.network), hand_made), own or 0.0)
+        head_start = self.built_algorithm.head_start_of(self.head_start)
+        return leaning_alphas(one_hot_gates(open_choices(self.network), hand_made), head_start)
 
     @property
     def relaxed_steps(self) -> int:
         """In how many steps gates are relaxed; 0 for algorithms that do not know this."""
-        relaxed = self.built_algorithm.relaxed if self.relaxed is None else self.relaxed
-        # None would be another way: alphas that move although gates are binary.
-        return max(1, round(relaxed * self.steps)) if relaxed else 0
+        return self.built_algorithm.relaxed_steps(self.relaxed, self.steps)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
+import shutil
 import socket
 import sys
 import tempfile
@@ -18,6 +20,8 @@ from experiments import command
 TITLE = "Remove rain"
 ABOUT = """# Remove rain
 Drop a photograph; then move the slider over it. It is restored where this page is served, and nowhere else."""
+KEPT = 100
+"""So many of the last restored photographs can be downloaded."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +48,23 @@ class DemoConfig:
     """Port to serve on."""
 
 
+class Results:
+    """Files of the last photographs restored, in a folder that goes when the page does."""
+
+    def __init__(self):
+        self.folder = tempfile.TemporaryDirectory(prefix="autoderain-")
+        self._folders: collections.deque[str] = collections.deque()
+
+    def save(self, photo: Photo, name: str) -> Path:
+        """Writes a photograph to a file of that name."""
+        folder = tempfile.mkdtemp(dir=self.folder.name)
+        self._folders.append(folder)
+        if len(self._folders) > KEPT:
+            shutil.rmtree(self._folders.popleft())
+        photo.save(Path(folder) / name)
+        return Path(folder) / name
+
+
 def page(derainer: Derainer) -> Any:
     """The page, a ``gradio.Blocks`` yet to be launched; raises ``InputError`` if Gradio is not installed."""
     try:
@@ -51,7 +72,7 @@ def page(derainer: Derainer) -> Any:
     except ImportError:
         raise InputError("the page needs Gradio: pip install 'autoderain-jax[demo]'") from None
 
-    results = tempfile.TemporaryDirectory(prefix="autoderain-")
+    results = Results()
 
     def restored(path: str | None):
         if path is None:
@@ -59,14 +80,14 @@ def page(derainer: Derainer) -> Any:
         try:
             photo = Photo.read(Path(path))
             result = dataclasses.replace(photo, rgb=derainer(photo.rgb))
-            target = Path(tempfile.mkdtemp(dir=results.name)) / Path(path).name
-            result.save(target)
+            target = results.save(result, Path(path).name)
         except InputError as error:
             # What the visitor's file is called here is of no interest.
             raise gradio.Error(str(error).replace(path, "the photograph")) from None
         return (photo.rgb, result.rgb), gradio.DownloadButton(value=str(target), interactive=True)
 
-    with gradio.Blocks(title=TITLE, analytics_enabled=False) as blocks:
+    # Gradio's own copies of what was dropped and restored are kept for a day.
+    with gradio.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(3600, 24 * 3600)) as blocks:
         gradio.Markdown(ABOUT)
         photo = gradio.Image(
             type="filepath", image_mode=None, sources=["upload", "clipboard"], label="Rainy photograph"

@@ -155,7 +155,7 @@ def _targets(config: DerainConfig) -> tuple[dict[Path, Path], list[str]]:
     if config.compare and all(map(video.is_video_name, targets)):
         raise InputError("--compare is of photographs, and there are only videos: leave it out")
     written = [*targets.values(), *(map(_strip, targets.values()) if config.compare else ())]
-    for target in filter(Path.exists, written):
+    for target in filter(os.path.exists, written):
         if overwritten := [file for file in targets if file.samefile(target)]:
             raise InputError(f"--output {config.output} would overwrite the input {overwritten[0]}")
     folder = config.output / COMPARED if config.compare else config.output
@@ -175,7 +175,10 @@ def _files(inputs: tuple[Path, ...], unsuitable: list[str]) -> Iterator[Path]:
         if not found:
             unsuitable.append(f"input {input_} does not exist")
         for path in map(Path, found):
-            if os.path.isdir(path):
+            if not os.path.exists(path):
+                # A link that leads nowhere.
+                unsuitable.append(f"input {path} does not exist")
+            elif os.path.isdir(path):
                 yield from _files_of(path, unsuitable)
             elif path.suffix.lower() in KNOWN:
                 yield path

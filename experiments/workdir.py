@@ -357,7 +357,9 @@ def _plain(config: Any) -> dict[str, Any]:
         "imports",
         "processes",
         "remat",
+        "accumulate",
+        "seeds",
+        "cost_weights",
     )
-    free += ("accumulate", "seeds", "cost_weights")
     values = {name: value for name, value in dataclasses.asdict(config).items() if name not in free}
     return json.loads(json.dumps(values, default=str))

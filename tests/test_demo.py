@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from autoderain_jax import Derainer
+from data_pipelines.photos import Photo
 from data_pipelines.synthetic import Rain, add_rain, photograph
 from experiments import demo
 from tests.running import run
@@ -40,6 +41,15 @@ def test_a_port_that_cannot_be_had_is_told(port, sentence):
         line = [sys.executable, "-m", "experiments.demo", "--port", str(port or taken.getsockname()[1])]
         done = subprocess.run(line, capture_output=True, text=True, check=False)
     assert (done.returncode, f"error: {sentence}" in done.stderr) == (2, True)
+
+
+def test_only_the_last_photographs_are_kept(monkeypatch):
+    monkeypatch.setattr(demo, "KEPT", 2)
+    results = demo.Results()
+    files = [results.save(Photo(np.full((2, 3, 3), i, np.uint8)), "cat.png") for i in range(4)]
+    assert [file.exists() for file in files] == [False, False, True, True]
+    assert np.array(Image.open(files[3])).mean() == 3
+    results.folder.cleanup()
 
 
 @pytest.fixture

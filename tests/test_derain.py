@@ -109,14 +109,24 @@ def test_names_as_long_as_they_may_be_and_hidden_ones_that_are_given(command, tm
     (tmp_path / "many").mkdir()
     for name in (f"{'a' * 251}.png", "b.png", ".c.png"):
         Image.fromarray(rainy).save(tmp_path / "many" / name)
-    code, out, err = command("many", "many/.c.png", "--compare")
-    # The strip of the first would have too long a name.
-    assert (code, "2 restored in " in out) == (1, True)
-    assert re.fullmatch(
-        r"error: cannot write out/compared/a+\.png\.png: File name too long\n1 of 3 inputs failed\n", err
-    )
+    for _ in range(2):
+        code, out, err = command("many", "many/.c.png", "--compare")
+        # The strip of the first would have too long a name.
+        assert (code, "2 restored in " in out) == (1, True)
+        assert re.fullmatch(
+            r"error: cannot write out/compared/a+\.png\.png: File name too long\n1 of 3 inputs failed\n", err
+        )
     for name in (f"{'a' * 251}.png", ".c.png"):
         np.testing.assert_array_equal(read_rgb(tmp_path / "out" / name), restored)
+
+
+@pytest.mark.parametrize("name", ["gone.png", "g*.png"])
+def test_links_to_nothing_are_told_and_the_rest_goes_on(command, tmp_path, rainy, name):
+    Image.fromarray(rainy).save(tmp_path / "a.png")
+    (tmp_path / "gone.png").symlink_to("nowhere.png")
+    code, out, err = command("a.png", name)
+    assert (code, "1 restored in " in out) == (1, True)
+    assert err == "error: input gone.png does not exist\n1 of 2 inputs failed\n"
 
 
 def test_a_folder_that_cannot_be_read_is_told_and_the_rest_goes_on(command, tmp_path, rainy, monkeypatch):

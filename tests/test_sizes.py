@@ -14,7 +14,7 @@ from autoderain_jax import Derainer
 from autoderain_jax.blocks import Extent
 from autoderain_jax.genotype import Genotype
 from autoderain_jax.network import DerainNet, NetworkConfig
-from autoderain_jax.sizes import PRICES, Sizes
+from autoderain_jax.sizes import PRICE, PRICES, Sizes
 from autoderain_jax.tiles import cuts
 
 MOST = 10**7
@@ -122,6 +122,30 @@ def test_what_is_compiled_serves_what_comes_later():
     coming = [(396, 380), (300, 396), (384, 396), (392, 392), (800, 200), (200, 800)]
     sizes.plan(coming, MOST)
     assert [sizes.choose(size, MOST) for size in coming[:4]] == [known] * 4
+
+
+@pytest.mark.parametrize(("price", "programs"), [(PRICES["cpu"], 7), (PRICE, 5)])
+@pytest.mark.parametrize("together", [1, 2, 3, 10])
+def test_short_lists_take_no_more_programs_than_one_image_after_the_other(together, price, programs):
+    sizes, draw = Sizes(4, price), np.random.RandomState(0)
+    images = [(4 * int(h), 4 * int(w)) for h, w in draw.randint(50, 150, (200, 2))]
+    chosen = []
+    for i in range(0, len(images), together):
+        sizes.plan(images[i : i + together], MOST)
+        chosen += [sizes.choose(size, MOST) for size in images[i : i + together]]
+    assert len(set(chosen)) <= programs
+
+
+def test_what_was_planned_stays_when_it_comes_in_lists():
+    images = [(4 * int(h), 4 * int(w)) for h, w in np.random.RandomState(0).randint(50, 150, (40, 2))]
+    planned, listed = Sizes(4, PRICES["cpu"]), Sizes(4, PRICES["cpu"])
+    for sizes in (planned, listed):
+        sizes.plan(images, MOST)
+    for i in range(0, len(images), 2):
+        listed.plan(images[i : i + 2], MOST)
+        assert [listed.choose(size, MOST) for size in images[i : i + 2]] == [
+            planned.choose(size, MOST) for size in images[i : i + 2]
+        ]
 
 
 def test_thousands_of_sizes_are_planned_for_in_a_moment():

@@ -37,7 +37,7 @@ class PlantedConfig:
     learning_rate: float = 1e-2
     """Of Adam on the weights."""
     alphas_learning_rate: float | None = None
-    """Of Adam on the alphas. Default: the algorithm's."""
+    """Of the alphas. Default: the algorithm's."""
     random_paths: int = 30
     """Paths among which random search chooses in the end."""
     cut_gradients: bool = False

@@ -36,7 +36,6 @@ class Player:
 
     def _build(self, algorithm) -> Search:
         config = self._config
-        prices = prices_of(config)
 
         def loss_on(supernet):
             net = self._net.clone(supernet=supernet)
@@ -45,18 +44,13 @@ class Player:
 
         schedule = optax.cosine_decay_schedule(config.learning_rate, config.steps, alpha=0.1)
         rate = config.alphas_learning_rate
-        relaxed = algorithm.relaxed if config.relaxed is None else config.relaxed
         return algorithm.build(
             loss_on,
             optax.adam(schedule),
             algorithm.optimiser(algorithm.learning_rate if rate is None else rate),
-            lambda gates: config.cost_weight * sum(row["conv"] @ prices for row in gates.values()),
-            # None would be another way: alphas that move although gates are binary.
-            max(1, round(relaxed * config.steps)) if relaxed else 0,
-            leaning_alphas(
-                gates_of([0] * config.layers),
-                (algorithm.head_start or 0.0) if config.head_start is None else config.head_start,
-            ),
+            self._price,
+            algorithm.relaxed_steps(config.relaxed, config.steps),
+            leaning_alphas(gates_of([0] * config.layers), algorithm.head_start_of(config.head_start)),
         )
 
     def search(self, teacher: Teacher, rng: jax.Array) -> list[int]:
@@ -66,16 +60,18 @@ class Player:
             state = self._step(state, teacher, rng)
         if self._name == "random":
             batch = self._teachers.batch(teacher, jax.random.fold_in(rng, 4), 8 * self._config.batch)
-            prices = prices_of(self._config)
 
             def value(gates):
-                price = sum(row["conv"] @ prices for row in gates.values())
-                return self._score(state.params, gates, batch) + self._config.cost_weight * price
+                return self._score(state.params, gates, batch) + self._price(gates)
 
             rows = best_of_random(value, initial_alphas(self._choices), rng, self._config.random_paths)
         else:
             rows = state.shares
         return [int(rows[f"layer{i}"]["conv"].argmax()) for i in range(self._config.layers)]
+
+    def _price(self, gates):
+        prices = prices_of(self._config)
+        return self._config.cost_weight * sum(row["conv"] @ prices for row in gates.values())
 
     def _draw(self, teacher, rng):
         return self._teachers.batch(teacher, rng, self._config.batch)
